@@ -456,7 +456,7 @@ def _serialise(element: ET.Element) -> str:
 
 
 _CONTROL = """<div class="explore-controls"><label for="{id}">{label}</label>
-<input type="range" id="{id}" min="0" max="{last}" step="1" value="{start}" aria-valuetext="{text}">
+<input type="range" id="{id}" min="0" max="{last}" step="1" value="{start}" aria-valuetext="{text}"/>
 <output for="{id}">{text}</output></div>"""
 
 _SCRIPT = """<script>(() => {{
