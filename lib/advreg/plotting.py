@@ -337,7 +337,7 @@ def glue(name: str, value: Any, fmt: str = "{:.3g}") -> None:
         raise ValueError(f"cannot quote {name}: its value is {value}")
     prefix = "application/papermill.record/"  # the format that myst-nb reads
     publish_display_data(
-        {prefix + "text/plain": fmt.format(value)},
+        {prefix + "text/plain": repr(fmt.format(value))},  # unquoted, "0.50" would lose its zero
         metadata={"scrapbook": {"name": name, "mime_prefix": prefix}},
     )
 
@@ -456,7 +456,8 @@ def _serialise(element: ET.Element) -> str:
 
 
 _CONTROL = """<div class="explore-controls"><label for="{id}">{label}</label>
-<input type="range" id="{id}" min="0" max="{last}" step="1" value="{start}" aria-valuetext="{text}"/>
+<input type="range" id="{id}" min="0" max="{last}" step="1" value="{start}"
+ aria-valuetext="{text}"/>
 <output for="{id}">{text}</output></div>"""
 
 _SCRIPT = """<script>(() => {{
@@ -484,7 +485,7 @@ def _explore_html(
     first = start[0] if len(start) == 1 else start[0] * len(texts[1]) + start[1]
     frames = "".join(
         f'<div data-text="{html.escape(", ".join(text), quote=True)}"'
-        f"{'' if i == first else ' hidden'}>{svg}</div>"
+        f"{'' if i == first else ' hidden=""'}>{svg}</div>"
         for i, (text, svg) in enumerate(zip(itertools.product(*texts), svgs, strict=True))
     )
     controls = "".join(

@@ -160,7 +160,7 @@ def test_show_refuses_a_figure_without_words_and_what_is_no_figure(published):
 def test_glue_quotes_numbers_and_refuses_failed_ones(published):
     plotting.glue("n1-error", 0.12345, "{:.2f}")
     data, metadata = published[0]
-    assert list(data.values()) == ["0.12"]
+    assert list(data.values()) == ["'0.12'"]
     assert metadata["scrapbook"]["name"] == "n1-error"
     with pytest.raises(ValueError, match="n1-error"):
         plotting.glue("n1-error", float("nan"))
