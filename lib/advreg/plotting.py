@@ -483,9 +483,10 @@ def _explore_html(
 ) -> str:
     uid = "e" + hashlib.sha256("".join([*labels, *svgs]).encode()).hexdigest()[:10]
     first = start[0] if len(start) == 1 else start[0] * len(texts[1]) + start[1]
+    hidden = ' hidden=""'
     frames = "".join(
         f'<div data-text="{html.escape(", ".join(text), quote=True)}"'
-        f"{'' if i == first else ' hidden=""'}>{svg}</div>"
+        f"{'' if i == first else hidden}>{svg}</div>"
         for i, (text, svg) in enumerate(zip(itertools.product(*texts), svgs, strict=True))
     )
     controls = "".join(
