@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from advreg.claims import Recorder
@@ -17,6 +18,10 @@ from advreg.claims import Recorder
 # Threads do not help arrays of this size, and contended threads slow small networks tenfold.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+# The same cases on every run, however busy the machine is.
+hypothesis.settings.register_profile("book", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("book")
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "_build" / "claims.json"

@@ -1,0 +1,1179 @@
+"""Spectral regularization: filters, worst cases, iterations, parameter choice.
+
+With the singular system A u_n = sigma_n v_n of an operator, every method of this module is
+
+    R_alpha y = sum_n g_n <y, v_n> u_n,    q_n = sigma_n g_n,
+
+a *filter* q_n = q(sigma_n, alpha) in [0, 1]: the share of the coefficient x_n = <x, u_n> that
+survives in R_alpha A x.  The rest, (1 - q_n) x_n, is the bias, and g_n amplifies the noise.
+Everything is float64; integers and other floating types are converted, complex numbers refused.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+
+from advreg.operators import Operator
+
+__all__ = [
+    "FILTERS",
+    "Choice",
+    "Filter",
+    "Iterates",
+    "alpha_grid",
+    "bias",
+    "cgls",
+    "clip",
+    "discrepancy_principle",
+    "expected_squared_error",
+    "gain",
+    "gcv",
+    "iterated_tikhonov",
+    "l2_game",
+    "l_curve",
+    "landweber",
+    "landweber_iteration",
+    "noise_amplification",
+    "oracle",
+    "picard",
+    "pseudo_inverse",
+    "reconstruct",
+    "showalter",
+    "slope",
+    "tikhonov",
+    "tsvd",
+    "worst_case_error",
+]
+
+Array = NDArray[np.float64]
+FilterFunction = Callable[[ArrayLike, ArrayLike], Array]
+
+EPS = float(np.finfo(np.float64).eps)
+
+# ---------------------------------------------------------------------------- at the door
+
+
+def _real(value: ArrayLike, name: str) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    return array.astype(np.float64)
+
+
+def _finite(value: ArrayLike, name: str, *, least: float = -math.inf) -> Array:
+    array = _real(value, name)
+    if not np.isfinite(array).all() or (array < least).any():
+        what = "finite" if least == -math.inf else f"finite and at least {least:g}"
+        raise ValueError(f"every entry of {name} must be {what}")
+    return array
+
+
+def _positive(value: ArrayLike, name: str) -> Array:
+    """Positive numbers; infinity is one of them (q = 0), NaN is not."""
+    array = _real(value, name)
+    if not (array > 0).all():
+        raise ValueError(f"{name} must be positive, got {array[~(array > 0)].flat[0]}")
+    return array
+
+
+def _integer(value: int, name: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def _number(value: float, name: str, least: float, *, strict: bool = False) -> float:
+    array = _finite(value, name)
+    if array.ndim or array < least or (strict and array == least):
+        bound = f"{'greater than' if strict else 'at least'} {least:g}"
+        raise ValueError(f"{name} must be one number {bound}, got {value!r}")
+    return float(array)
+
+
+def _norm(a: Array) -> float:
+    return float(np.linalg.norm(a))
+
+
+def _sigma_and(sigma: ArrayLike, other: Array, name: str) -> tuple[Array, Array]:
+    s = _finite(sigma, "sigma", least=0.0)
+    try:
+        np.broadcast_shapes(s.shape, other.shape)
+    except ValueError:
+        raise ValueError(
+            f"sigma of shape {s.shape} and {name} of shape {other.shape} do not fit together; "
+            f"for a grid of p values give {name} the shape (p, 1), as in {name}[:, None]"
+        ) from None
+    return s, other
+
+
+# ------------------------------------------------------------------------------- filters
+
+
+def tsvd(sigma: ArrayLike, alpha: ArrayLike) -> Array:
+    """Truncated singular value decomposition: q = 1 if sigma^2 >= alpha, else 0.
+
+    Parameters
+    ----------
+    sigma : array, shape (k,)
+        Singular values, at least 0.
+    alpha : array
+        Regularization parameter in the units of sigma^2, positive; infinity means q = 0.
+        One number, or shape (p, 1) for a grid: whatever broadcasts with `sigma`.
+
+    Returns
+    -------
+    array, float64
+        The filter factors q in [0, 1], of the broadcast shape; exactly 0 where sigma = 0.
+        A tie sigma^2 = alpha keeps the mode.
+
+    Raises
+    ------
+    TypeError
+        If an input is complex or not numeric.
+    ValueError
+        If sigma is negative or not finite, alpha is not positive or NaN, or shapes clash.
+
+    Notes
+    -----
+    Source: Proposition ``prop-filter-zoo`` (chapter 1).
+    """
+    s, a = _sigma_and(sigma, _positive(alpha, "alpha"), "alpha")
+    return (s**2 >= a).astype(np.float64)
+
+
+def tikhonov(sigma: ArrayLike, alpha: ArrayLike) -> Array:
+    """Tikhonov's filter q = sigma^2 / (sigma^2 + alpha), the minimizer of
+    ||A x - y||^2 + alpha ||x||^2.
+
+    Parameters, result, errors and source as for :func:`tsvd`.
+    """
+    s, a = _sigma_and(sigma, _positive(alpha, "alpha"), "alpha")
+    return s**2 / (s**2 + a)
+
+
+def iterated_tikhonov(sigma: ArrayLike, alpha: ArrayLike, order: int = 2) -> Array:
+    """Tikhonov's method applied `order` times, each time to what is left of the residual:
+    q = 1 - (alpha / (sigma^2 + alpha))^order.
+
+    Parameters, result, errors and source as for :func:`tsvd`; `order` is an integer of at
+    least 1, and 1 is :func:`tikhonov`.
+    """
+    m = _integer(order, "order", 1)
+    # expm1 and log1p: for sigma^2 << alpha the difference "1 - power" would lose every digit.
+    return -np.expm1(-m * np.log1p(_quotient(sigma, alpha)))
+
+
+def landweber(sigma: ArrayLike, iterations: ArrayLike, step: float = 1.0) -> Array:
+    """Landweber's filter after k iterations, q = 1 - (1 - step sigma^2)^k.
+
+    Parameters
+    ----------
+    sigma : array, shape (k,)
+        Singular values, at least 0.
+    iterations : array of int
+        Number of iterations, at least 0; one number, or shape (p, 1) for a grid.
+    step : float
+        Step length, 0 < step < 2 / sigma_1^2.  Up to 1 / sigma_1^2 the factors stay in
+        [0, 1]; beyond, those of odd k can exceed 1.
+
+    Returns
+    -------
+    array, float64
+        The filter factors, of the broadcast shape; exactly 0 where sigma = 0.
+
+    Raises
+    ------
+    TypeError
+        If an input is complex or not numeric.
+    ValueError
+        If `iterations` is not a whole number of at least 0, or `step` is outside its range.
+
+    Notes
+    -----
+    Source: Proposition ``prop-landweber`` (chapter 1).
+    """
+    count = _finite(iterations, "iterations", least=0.0)
+    if (count != np.floor(count)).any():
+        raise ValueError(f"iterations must be whole numbers, got {iterations!r}")
+    s, count = _sigma_and(sigma, count, "iterations")
+    t = _number(step, "step", 0.0, strict=True) * s**2
+    if t.size and t.max() >= 2.0:
+        raise ValueError(
+            f"step = {step:g} is too long: for sigma_1 = {s.max():g} the iteration converges "
+            f"only for 0 < step < 2 / sigma_1^2 = {2 / s.max() ** 2:g}"
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):  # log1p(-t) is used where t < 1
+        below = -np.expm1(count * np.log1p(-t))
+    return np.where(t < 1, below, 1 - (1 - t) ** count)
+
+
+def showalter(sigma: ArrayLike, alpha: ArrayLike) -> Array:
+    """Showalter's filter q = 1 - exp(-sigma^2 / alpha), gradient flow stopped at time 1/alpha.
+
+    Parameters, result, errors and source as for :func:`tsvd`.
+    """
+    return -np.expm1(-_quotient(sigma, alpha))
+
+
+def clip(sigma: ArrayLike, alpha: ArrayLike) -> Array:
+    """The clipped inverse q = min(1, sigma / sqrt(alpha)): a gain of at most 1/sqrt(alpha).
+
+    Parameters, result, errors and source as for :func:`tsvd`.
+    """
+    s, a = _sigma_and(sigma, _positive(alpha, "alpha"), "alpha")
+    return np.minimum(1.0, s / np.sqrt(a))
+
+
+def l2_game(sigma: ArrayLike, alpha: ArrayLike) -> Array:
+    """The filter q = min(1, sigma^2 / alpha) of the game against an l2 adversary (chapter 2).
+
+    Parameters, result, errors and source as for :func:`tsvd`.
+    """
+    return np.minimum(1.0, _quotient(sigma, alpha))
+
+
+def _quotient(sigma: ArrayLike, alpha: ArrayLike) -> Array:
+    s, a = _sigma_and(sigma, _positive(alpha, "alpha"), "alpha")
+    with np.errstate(over="ignore"):  # an infinite quotient means q = 1, as it should
+        return s**2 / a
+
+
+def _landweber_alpha(sigma: ArrayLike, alpha: ArrayLike) -> Array:
+    """Landweber with unit step, stopped after k = floor(1 / alpha) iterations.
+
+    Rounding *down* keeps q <= sigma / sqrt(alpha) for every alpha > 0, because then
+    q <= min(1, k sigma^2) <= sqrt(k) sigma.  Rounding up would break it: for alpha > 1 one
+    iteration would remain, and sigma^2 <= sigma / sqrt(alpha) fails as alpha grows.
+    """
+    s, a = _sigma_and(sigma, _positive(alpha, "alpha"), "alpha")
+    if s.size and s.max() > 1 + 1e-12:
+        raise ValueError(
+            f"the Landweber filter needs sigma_1 <= 1, got {s.max():g}: divide the operator and "
+            "the data by its norm, or use landweber(sigma, iterations, step)"
+        )
+    with np.errstate(over="ignore"):
+        # The factor undoes the rounding of 1 / (1 / k), which may fall just short of k.
+        count = np.minimum(np.floor((1 + 2 * EPS) / a), 1e300)
+    return landweber(np.minimum(s, 1.0), count)
+
+
+@dataclass(frozen=True)
+class Filter:
+    r"""A filter with the constants of its bounds.
+
+    Attributes
+    ----------
+    name : str
+        Key in :data:`FILTERS`.
+    q : callable
+        ``q(sigma, alpha)``, the filter factors in [0, 1].
+    constant : float
+        c with q <= c sigma / sqrt(alpha) for all sigma and alpha, that is |g| <= c / sqrt(alpha).
+    qualification : float
+        The largest mu_0 such that sup (1 - q) sigma^(2 mu) / alpha^mu is finite for every
+        mu <= mu_0; infinite for a filter that never saturates.
+    label : str
+        Name for legends.
+    style : str
+        Key in ``plotting.STYLES``.
+
+    Notes
+    -----
+    Source: Definition ``def-filter`` and Proposition ``prop-filter-zoo`` (chapter 1).
+    """
+
+    name: str
+    q: FilterFunction
+    constant: float
+    qualification: float
+    label: str
+    style: str
+
+
+FILTERS: dict[str, Filter] = {
+    f.name: f
+    for f in (
+        Filter("tsvd", tsvd, 1.0, math.inf, "truncated SVD", "tsvd"),
+        Filter("tikhonov", tikhonov, 0.5, 1.0, "Tikhonov", "tikhonov"),
+        Filter(
+            "iterated_tikhonov",
+            iterated_tikhonov,
+            1.0,
+            2.0,
+            "iterated Tikhonov (order 2)",
+            "iterated_tikhonov",
+        ),
+        Filter("landweber", _landweber_alpha, 1.0, math.inf, "Landweber", "landweber"),
+        Filter("showalter", showalter, 1.0, math.inf, "Showalter", "showalter"),
+        Filter("clip", clip, 1.0, math.inf, "clip", "clip"),
+        Filter("l2_game", l2_game, 1.0, math.inf, r"$\ell^2$ game", "l2_game"),
+    )
+}
+r"""The filters of chapter 1, by name.
+
+The constants c of truncated SVD (1), Tikhonov (1/2), clip (1) and the l2 game (1) are attained.
+That of iterated Tikhonov of order 2, c = 1 = order / 2, is order times Tikhonov's and not sharp
+(the supremum is .787...), nor is c = 1 for Showalter (.638...) and Landweber (1 is attained
+only by k = 1 iteration at sigma_1 = 1).  Landweber runs k = floor(1 / alpha) iterations with
+unit step and needs sigma_1 <= 1.
+"""
+
+
+def _resolve(filter: Filter | str | FilterFunction) -> Filter:
+    if isinstance(filter, Filter):
+        return filter
+    if isinstance(filter, str):
+        if filter not in FILTERS:
+            raise ValueError(f"unknown filter {filter!r}; known are {', '.join(FILTERS)}")
+        return FILTERS[filter]
+    if not callable(filter):
+        raise TypeError(f"filter must be a name, a Filter or a function, got {filter!r}")
+    known = [f for f in FILTERS.values() if f.q is filter]
+    return known[0] if known else Filter("custom", filter, math.nan, math.nan, "custom", "extra")
+
+
+def _factors(filter: Filter, sigma: Array, alpha: Array) -> Array:
+    """Filter factors of shape (*alpha.shape, k), checked."""
+    shape = (*alpha.shape, sigma.size)
+    q = _finite(filter.q(sigma, alpha[..., None]), "the filter factors")
+    return np.broadcast_to(q, shape)
+
+
+def gain(q: ArrayLike, sigma: ArrayLike) -> Array:
+    """Return the gains g = q / sigma, with g = 0 where sigma = 0 (as in the pseudo-inverse).
+
+    Parameters
+    ----------
+    q : array, shape (..., k)
+        Filter factors.
+    sigma : array, shape (k,)
+        Singular values, at least 0.
+
+    Returns
+    -------
+    array, shape (..., k), float64
+
+    Raises
+    ------
+    ValueError
+        If q is not 0 at a zero singular value: no gain g gives sigma g = q there.
+
+    Notes
+    -----
+    Source: Definition ``def-filter`` (chapter 1).
+    """
+    s, q = _sigma_and(sigma, _finite(q, "q"), "q")
+    s, q = np.broadcast_arrays(s, q)
+    if (q[s == 0] != 0).any():
+        raise ValueError("q must be 0 wherever sigma is 0: there is nothing to invert")
+    return np.divide(q, s, out=np.zeros(q.shape), where=s > 0)
+
+
+# ------------------------------------------------------------------------ reconstructions
+
+
+def reconstruct(
+    operator: Operator,
+    y: ArrayLike,
+    filter: Filter | str | FilterFunction,
+    alpha: ArrayLike,
+) -> Array:
+    """Return the regularized solution x_alpha = sum_n g_n <y, v_n> u_n.
+
+    Parameters
+    ----------
+    operator : Operator
+        With a singular system.
+    y : array, shape (..., *range_shape)
+        Data; leading axes are a batch.
+    filter : Filter, str or callable
+        An entry of :data:`FILTERS`, its name, or any function ``q(sigma, alpha)`` that
+        broadcasts sigma of shape (k,) with alpha of shape (p, 1).
+    alpha : float or array, shape (p,)
+        Regularization parameters, positive; infinity gives the zero solution.
+
+    Returns
+    -------
+    array, shape (..., *domain_shape), or (p, ..., *domain_shape) for an array `alpha`
+
+    Raises
+    ------
+    NoSingularSystem
+        If `operator` has no singular system.
+    ValueError
+        If `alpha` is not positive, has more than one axis, or `filter` is unknown.
+
+    Notes
+    -----
+    Source: Definition ``def-filter`` (chapter 1).
+    """
+    a = _positive(alpha, "alpha")
+    if a.ndim > 1:
+        raise ValueError(f"alpha must be a number or a vector, got shape {a.shape}")
+    sigma, c = operator.singular_values, operator.analyse(y)
+    g = gain(_factors(_resolve(filter), sigma, a), sigma)
+    return operator.synthesise(g.reshape(*a.shape, *(1,) * (c.ndim - 1), sigma.size) * c)
+
+
+def pseudo_inverse(operator: Operator, y: ArrayLike, *, on_zero: str = "project") -> Array:
+    """Return the least-squares solution of least norm, sum over sigma_n > 0 of
+    <y, v_n> / sigma_n u_n.
+
+    Parameters
+    ----------
+    operator : Operator
+        With a singular system.
+    y : array, shape (..., *range_shape)
+        Data; leading axes are a batch.
+    on_zero : {"project", "error"}
+        What to do with the part of y that A does not reach (along v_n with sigma_n = 0, or
+        orthogonal to all v_n): drop it, or refuse when its norm exceeds 1e-10 ||y||.
+
+    Returns
+    -------
+    array, shape (..., *domain_shape)
+
+    Raises
+    ------
+    ValueError
+        If y is out of reach and `on_zero` is ``"error"``, or a quotient overflows.
+
+    Notes
+    -----
+    Source: Definition ``def-pseudo-inverse`` and Theorem ``thm-picard`` (chapter 1).
+    """
+    if on_zero not in ("project", "error"):
+        raise ValueError(f'on_zero must be "project" or "error", got {on_zero!r}')
+    sigma, c = operator.singular_values, operator.analyse(y)
+    if on_zero == "error":
+        reached = operator.synthesise_range(np.where(sigma > 0, c, 0.0))
+        axes = tuple(range(-len(operator.range_shape), 0))
+        outside = np.sqrt(np.sum((np.asarray(y) - reached) ** 2, axis=axes))
+        if (outside > 1e-10 * np.sqrt(np.sum(np.asarray(y) ** 2, axis=axes))).any():
+            raise ValueError(
+                f"y is not in the range of the operator: its distance to it is "
+                f'{np.max(outside):.3g}; on_zero="project" drops that part'
+            )
+    with np.errstate(over="ignore"):
+        quotient = np.divide(c, sigma, out=np.zeros(c.shape), where=sigma > 0)
+    if not np.isfinite(quotient).all():
+        raise ValueError("a coefficient divided by its singular value overflows: use a filter")
+    return operator.synthesise(quotient)
+
+
+def picard(operator: Operator, y: ArrayLike) -> tuple[Array, Array, Array]:
+    """Return what Picard's condition compares: sigma_n, |<y, v_n>| and their quotient.
+
+    Parameters
+    ----------
+    operator : Operator
+        With a singular system.
+    y : array, shape (..., *range_shape)
+        Data.
+
+    Returns
+    -------
+    sigma : array, shape (k,)
+    size : array, shape (..., k)
+        |<y, v_n>|.
+    quotient : array, shape (..., k)
+        |<y, v_n>| / sigma_n; where sigma_n = 0, infinity if the coefficient is not 0, else 0.
+
+    Notes
+    -----
+    Source: Theorem ``thm-picard`` (chapter 1).
+    """
+    sigma, size = operator.singular_values, np.abs(operator.analyse(y))
+    with np.errstate(over="ignore"):
+        quotient = np.divide(size, sigma, out=np.where(size > 0, np.inf, 0.0), where=sigma > 0)
+    return sigma, size, quotient
+
+
+# --------------------------------------------------------------------------------- errors
+
+
+def bias(x: ArrayLike, q: ArrayLike) -> Array | float:
+    """Return the error without noise, ||R A x - x|| = (sum_n (1 - q_n)^2 x_n^2)^(1/2).
+
+    Parameters
+    ----------
+    x : array, shape (k,)
+        Coefficients x_n = <x, u_n>.
+    q : array, shape (..., k)
+        Filter factors.
+
+    Returns
+    -------
+    float, or array of shape (...)
+
+    Notes
+    -----
+    Source: Theorem ``thm-filter-convergence`` (chapter 1).
+    """
+    return _unwrap(np.linalg.norm(_bias_coefficients(x, q), axis=-1))
+
+
+def noise_amplification(sigma: ArrayLike, q: ArrayLike) -> Array | float:
+    """Return the norm of R, max_n |g_n|: the largest error that noise of norm 1 causes.
+
+    Parameters
+    ----------
+    sigma : array, shape (k,)
+        Singular values.
+    q : array, shape (..., k)
+        Filter factors, 0 where sigma is.
+
+    Returns
+    -------
+    float, or array of shape (...)
+
+    Notes
+    -----
+    Source: Proposition ``prop-noise-amplification`` (chapter 1).
+    """
+    return _unwrap(np.abs(gain(q, sigma)).max(axis=-1))
+
+
+def expected_squared_error(
+    sigma: ArrayLike, x: ArrayLike, q: ArrayLike, delta: ArrayLike
+) -> Array | float:
+    """Return E ||R(A x + e) - x||^2 = sum (1 - q_n)^2 x_n^2 + delta^2 sum g_n^2 for white noise.
+
+    Parameters
+    ----------
+    sigma : array, shape (k,)
+        Singular values.
+    x : array, shape (k,)
+        Coefficients x_n = <x, u_n>.
+    q : array, shape (..., k)
+        Filter factors, 0 where sigma is.
+    delta : float or array
+        Standard deviation of *each* coefficient <e, v_n> (not of the norm of e), at least 0;
+        its shape broadcasts with the leading axes of `q`.
+
+    Returns
+    -------
+    float, or array of the broadcast shape
+
+    Notes
+    -----
+    Source: Proposition ``prop-white-noise`` (chapter 1).
+    """
+    d = _finite(delta, "delta", least=0.0)
+    b, g = _bias_coefficients(x, q), gain(q, sigma)
+    return _unwrap((b**2).sum(axis=-1) + d**2 * (g**2).sum(axis=-1))
+
+
+def worst_case_error(
+    sigma: ArrayLike, x: ArrayLike, q: ArrayLike, delta: ArrayLike
+) -> Array | float:
+    r"""Return sup ||R(A x + e) - x|| over all e with ||e|| <= delta, exactly.
+
+    In coefficients the error is b + G e with b_n = -(1 - q_n) x_n and G = diag(g_n); parts of e
+    orthogonal to all v_n do nothing.  A convex function is maximal on the sphere, and there
+
+        e_n = g_n b_n / (lambda - g_n^2),    lambda >= max g^2,    ||e|| = delta,
+
+    the *secular equation* for lambda.  In the hard case, where b vanishes at every mode of
+    largest gain and the other modes do not use up delta even at lambda = max g^2, the rest of
+    delta goes into one of those modes, with either sign.
+
+    Parameters
+    ----------
+    sigma : array, shape (k,)
+        Singular values.
+    x : array, shape (k,)
+        Coefficients x_n = <x, u_n>.
+    q : array, shape (..., k)
+        Filter factors, 0 where sigma is.
+    delta : float or array
+        Noise level, at least 0; its shape broadcasts with the leading axes of `q`
+        (``q[:, None, :]`` against a vector of deltas gives the full table).
+
+    Returns
+    -------
+    float, or array of the broadcast shape
+        It lies between (bias^2 + delta^2 max g^2)^(1/2) and bias + delta max |g|.
+
+    Raises
+    ------
+    ValueError
+        If shapes clash, an entry is not finite, or `delta` is negative.
+
+    Notes
+    -----
+    Source: Definition ``def-convergent-regularization`` (chapter 1).
+    """
+    d = _finite(delta, "delta", least=0.0)
+    b, g = np.broadcast_arrays(np.abs(_bias_coefficients(x, q)), np.abs(gain(q, sigma)))
+    shape = np.broadcast_shapes(b.shape[:-1], d.shape)
+    b, g = (np.broadcast_to(a, (*shape, a.shape[-1])) for a in (b, g))
+    d = np.broadcast_to(d, shape)[..., None]
+
+    # In the units max b = 1, max g = 1 nothing over- or underflows.  A bias below 1e-100 of the
+    # noise is as good as none, and where everything is 0 the unit does not matter.
+    top = g.max(-1, keepdims=True)
+    unit = np.maximum(b.max(-1, keepdims=True), 1e-100 * d * top)
+    unit, top = np.where(unit > 0, unit, 1.0), np.where(top > 0, top, 1.0)
+    b, g, d = b / unit, g / top, d * (top / unit)
+    e, rest = _worst_direction(b, g, d)
+    return _unwrap(unit[..., 0] * np.hypot(np.linalg.norm(b + d * g * e, axis=-1), rest[..., 0]))
+
+
+def _worst_direction(b: Array, g: Array, d: Array) -> tuple[Array, Array]:
+    """Maximize ||b + d g e|| over ||e|| <= 1, for 0 <= b <= 1 and 0 <= g <= max g = 1 (or g = 0).
+
+    Returns e and, for the hard case, the error ``rest`` in a mode of largest gain, where b = 0.
+    With nu = (lambda - 1) / d the secular equation reads ||e|| = 1, e = g b / (nu + d (1 - g^2)).
+    """
+    gb, gap = g * b, d * (1 - g) * (1 + g)
+    gb = np.where(gb > 1e-140, gb, 0.0)  # smaller ones change nothing, but their squares underflow
+
+    def norm(a: Array) -> Array:
+        return np.linalg.norm(a, axis=-1, keepdims=True)
+
+    # 1/||e|| is concave in nu, so Newton's method, started left of the root, climbs to it.
+    # Two points left of the root: only the modes of largest gain, or every gap set to d.
+    nu = np.maximum(norm(np.where(g == 1, gb, 0.0)), norm(gb) - d)
+    for _ in range(100):
+        e = np.divide(gb, nu + gap, out=np.zeros(gb.shape), where=gb > 0)
+        length = norm(e)
+        bend = norm(np.divide(e, np.sqrt(nu + gap), out=np.zeros(e.shape), where=gb > 0)) ** 2
+        climb = (length > 1) & (bend > 0)
+        rise = np.divide((length - 1) * length**2, bend, out=np.zeros(nu.shape), where=climb)
+        if (rise <= 4 * EPS * nu).all():
+            break
+        nu = nu + rise
+    # Put e on the sphere: it is feasible then, and where the error is maximal it is flat, so
+    # that the last digits of nu do not matter.
+    hard = (nu == 0) & (length < 1)
+    rest = np.where(
+        hard & (g.max(-1, keepdims=True) > 0), d * np.sqrt(np.maximum(1 - length**2, 0)), 0.0
+    )
+    return e / np.where(hard, 1.0, length), rest
+
+
+def _bias_coefficients(x: ArrayLike, q: ArrayLike) -> Array:
+    x, q = _finite(x, "x"), _finite(q, "q")
+    if x.ndim != 1 or q.shape[-1:] != x.shape:
+        raise ValueError(
+            f"x must be the vector of k coefficients and q of shape (..., k); got {x.shape} and "
+            f"{q.shape}"
+        )
+    return (1 - q) * x
+
+
+def _unwrap(value: Array) -> Array | float:
+    return float(value) if np.ndim(value) == 0 else value
+
+
+# ----------------------------------------------------------------------------- iterations
+
+
+class Iterates(NamedTuple):
+    """Iterates of an iterative method: `x` of shape (m + 1, *domain_shape), starting with 0,
+    and `residual` of shape (m + 1,), the norms ||A x_k - y||."""
+
+    x: Array
+    residual: Array
+
+
+def landweber_iteration(
+    operator: Operator, y: ArrayLike, iterations: int, step: float = 1.0
+) -> Iterates:
+    """Run Landweber's iteration x_{k+1} = x_k + step A*(y - A x_k) from x_0 = 0.
+
+    Parameters
+    ----------
+    operator : Operator
+        Needs no singular system.
+    y : array, shape range_shape
+        Data.
+    iterations : int
+        Number m of iterations, at least 0.
+    step : float
+        Step length, 0 < step < 2 / ||A||^2.
+
+    Returns
+    -------
+    Iterates
+        ``(x, residual)`` with m + 1 entries each, number 0 included.
+
+    Raises
+    ------
+    ValueError
+        If `step` is outside its range, or y is not one data array.
+
+    Notes
+    -----
+    Source: Proposition ``prop-landweber`` (chapter 1).
+    """
+    y, m = _data(operator, y), _integer(iterations, "iterations", 0)
+    step, norm = _number(step, "step", 0.0, strict=True), operator.norm()
+    if step * norm**2 >= 2:
+        raise ValueError(
+            f"step = {step:g} is too long: the iteration converges only for "
+            f"0 < step < 2 / ||A||^2 = {2 / norm**2:g}"
+        )
+    x = np.zeros((m + 1, *operator.domain_shape))
+    residual = np.empty(m + 1)
+    for k in range(m + 1):
+        r = y - operator.forward(x[k])
+        residual[k] = _norm(r)
+        if k < m:
+            x[k + 1] = x[k] + step * operator.adjoint(r)
+    return Iterates(x, residual)
+
+
+def cgls(
+    operator: Operator, y: ArrayLike, iterations: int, *, stop: float | None = None
+) -> Iterates:
+    """Run the conjugate gradient method on A*A x = A*y, from x_0 = 0.
+
+    Iterate k minimizes ||A x - y|| over the Krylov space of A*y, ..., (A*A)^(k-1) A*y.
+
+    Parameters
+    ----------
+    operator : Operator
+        Needs no singular system.
+    y : array, shape range_shape
+        Data.
+    iterations : int
+        Largest number m of iterations, at least 0.
+    stop : float, optional
+        Stop at the first iterate with ||A x_k - y|| <= stop: the discrepancy principle, if
+        stop is tau times a bound of the noise.
+
+    Returns
+    -------
+    Iterates
+        ``(x, residual)``, number 0 included: m + 1 entries, or fewer if `stop` was reached or
+        the iteration had nothing left to do, because the residual, or the part of it that A*
+        sees, had shrunk to rounding error (a least-squares solution is reached).
+
+    Raises
+    ------
+    ValueError
+        If `stop` was not reached, or y is not one data array.
+
+    Notes
+    -----
+    Source: Proposition ``prop-cgls`` (chapter 1).
+    """
+    y, m = _data(operator, y), _integer(iterations, "iterations", 0)
+    level = -1.0 if stop is None else _number(stop, "stop", 0.0)
+    x, r = [np.zeros(operator.domain_shape)], y
+    s = p = operator.adjoint(r)
+    residual, norm, rounding = [_norm(y)], 0.0, 10 * EPS
+    for _ in range(m):
+        gradient = _norm(s)
+        if gradient == 0 or residual[-1] <= max(level, rounding * residual[0]):
+            break
+        image = operator.forward(p)
+        norm = max(norm, _norm(image) / _norm(p))  # a lower bound of ||A||, soon a good one
+        if gradient <= rounding * norm * residual[-1] or not image.any():
+            break
+        length = (gradient / _norm(image)) ** 2
+        x.append(x[-1] + length * p)
+        r = r - length * image
+        residual.append(_norm(r))
+        s = operator.adjoint(r)
+        p = s + (_norm(s) / gradient) ** 2 * p
+    if stop is not None and residual[-1] > level:
+        raise ValueError(
+            f"after {len(x) - 1} iterations the residual {residual[-1]:.4g} is still above stop = "
+            f"{level:.4g}: allow more iterations, or check whether the noise is underestimated"
+        )
+    return Iterates(np.stack(x), np.array(residual))
+
+
+def _data(operator: Operator, y: ArrayLike) -> Array:
+    y = _finite(y, "y")
+    if y.shape != operator.range_shape:
+        raise ValueError(f"y must be one data array of shape {operator.range_shape}, got {y.shape}")
+    return y
+
+
+# ----------------------------------------------------------------------- parameter choice
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The outcome of a parameter choice rule.
+
+    Attributes
+    ----------
+    alpha : float
+        The chosen parameter.
+    value : float
+        The rule's score at `alpha`.
+    grid : array, shape (p,)
+        Parameters in increasing order.
+    score : array, shape (p,)
+        The rule's score on `grid`, for plotting.
+    """
+
+    alpha: float
+    value: float
+    grid: Array
+    score: Array
+
+
+class _Problem:
+    """One filter on one data array, everything expressed in coefficients."""
+
+    def __init__(self, operator: Operator, y: ArrayLike, filter: Filter | str | FilterFunction):
+        y = _data(operator, y)
+        self.filter = _resolve(filter)
+        self.sigma, self.c = operator.singular_values, operator.analyse(y)
+        self.size = y.size
+        # What no v_n sees stays in every residual.  Subtract vectors, not squared norms: the
+        # difference of squares would be wrong by 1e-8 ||y||.
+        complete = self.sigma.size == y.size
+        self.outside = 0.0 if complete else _norm(y - operator.synthesise_range(self.c))
+
+    def factors(self, alpha: ArrayLike) -> Array:
+        return _factors(self.filter, self.sigma, np.asarray(alpha, dtype=np.float64))
+
+    def residual(self, alpha: ArrayLike) -> Array:
+        """Norms ||A x_alpha - y||, of the shape of alpha."""
+        left = np.linalg.norm((1 - self.factors(alpha)) * self.c, axis=-1)
+        return np.hypot(left, self.outside)
+
+    def coefficients(self, alpha: ArrayLike) -> Array:
+        return gain(self.factors(alpha), self.sigma) * self.c
+
+
+def _grid(alphas: ArrayLike, least: int) -> Array:
+    grid = np.unique(_positive(alphas, "alphas"))
+    if np.ndim(alphas) != 1 or grid.size < least or not np.isfinite(grid).all():
+        raise ValueError(
+            f"alphas must be a vector of at least {least} different positive finite numbers, got "
+            f"{grid.size} of them in shape {np.shape(alphas)}"
+        )
+    return grid
+
+
+def _pick(grid: Array, score: Array, best: int) -> Choice:
+    return Choice(float(grid[best]), float(score[best]), grid, score)
+
+
+def discrepancy_principle(
+    operator: Operator,
+    y: ArrayLike,
+    filter: Filter | str | FilterFunction,
+    delta_norm: float,
+    tau: float = 1.1,
+    alphas: ArrayLike | None = None,
+) -> Choice:
+    """Choose the largest alpha with ||A x_alpha - y|| <= tau delta_norm (Morozov).
+
+    Without `alphas` the answer is exact: a root of the (increasing) residual for a continuous
+    filter, the largest breakpoint alpha = sigma_n^2 for ``"tsvd"``, alpha = 1/k with the first
+    such iteration k for ``"landweber"``.  With `alphas` it is the largest one of them.
+
+    Parameters
+    ----------
+    operator : Operator
+        With a singular system.
+    y : array, shape range_shape
+        Data.  A part of y orthogonal to all v_n counts: it stays in every residual.
+    filter : Filter, str or callable
+        As for :func:`reconstruct`; a function is taken to be continuous in alpha.
+    delta_norm : float
+        Bound of the *norm* ||e|| of the noise, positive.  White noise with standard deviation
+        s per datum and D data has norm about s sqrt(D).
+    tau : float
+        Factor, at least 1.
+    alphas : array, shape (p,), optional
+        Restrict the choice to these.
+
+    Returns
+    -------
+    Choice
+        `value` and `score` are norms of residuals.  If ||y|| <= tau delta_norm already, the
+        data are explained by noise alone: without `alphas` the choice is alpha = infinity, for
+        which every filter gives x = 0.
+
+    Raises
+    ------
+    ValueError
+        If no alpha reaches tau delta_norm, which says that the noise is underestimated.
+
+    Notes
+    -----
+    Source: Lemma ``lem-discrepancy`` and Theorem ``thm-discrepancy-rate`` (chapter 1).
+    """
+    problem = _Problem(operator, y, filter)
+    level = _number(tau, "tau", 1.0) * _number(delta_norm, "delta_norm", 0.0, strict=True)
+    if alphas is not None:
+        grid = _grid(alphas, 1)
+        score = problem.residual(grid)
+        reached = np.flatnonzero(score <= level)
+        if reached.size == 0:
+            raise _unreached(level, score.min())
+        return _pick(grid, score, reached[-1])
+
+    size = math.hypot(_norm(problem.c), problem.outside)
+    if size <= level:
+        return Choice(math.inf, size, np.array([math.inf]), np.array([size]))
+    if problem.filter.name in ("tsvd", "landweber"):
+        return _discrepancy_on_steps(problem, level)
+
+    def excess(log_alpha: float) -> float:
+        return float(problem.residual(math.exp(log_alpha))) - level
+
+    low = high = 2 * math.log(problem.sigma.max() or 1.0)
+    while excess(high) <= 0 and high < 600:
+        high += 3
+    while excess(low) > 0 and low > -600:
+        low -= 3
+    if excess(low) > 0:
+        raise _unreached(level, float(problem.residual(math.exp(low))))
+    if excess(high) <= 0:
+        raise ValueError("the residual does not reach tau * delta_norm as alpha grows: no filter?")
+    alpha = math.exp(brentq(excess, low, high, xtol=1e-12))
+    grid = np.exp(np.linspace(low, high, 101))
+    return Choice(alpha, float(problem.residual(alpha)), grid, problem.residual(grid))
+
+
+def _discrepancy_on_steps(problem: _Problem, level: float) -> Choice:
+    """Discrepancy principle for a filter that jumps, at a decreasing sequence of alphas."""
+    if problem.filter.name == "tsvd":
+        positive = problem.sigma[problem.sigma**2 > 0]
+        steps = np.unique(positive**2)[::-1]
+        last = steps.size
+    else:
+        last = 10**12
+
+    def alpha(j: int) -> float:
+        return float(steps[j - 1]) if problem.filter.name == "tsvd" else 1.0 / j
+
+    indices = range(1, last + 1)  # bisect asks for only a few of them
+    j = 1 + bisect_left(indices, True, key=lambda i: bool(problem.residual(alpha(i)) <= level))
+    if j > last:
+        raise _unreached(level, float(problem.residual(alpha(last))) if last else math.inf)
+    shown = np.unique(np.geomspace(1, min(2 * j, last), 101).round().astype(np.int64))
+    grid = np.array([alpha(int(i)) for i in shown[::-1]])
+    return Choice(alpha(j), float(problem.residual(alpha(j))), grid, problem.residual(grid))
+
+
+def _unreached(level: float, least: float) -> ValueError:
+    return ValueError(
+        f"no alpha brings the residual down to tau * delta_norm = {level:.4g} (the least is "
+        f"{least:.4g}): the noise level is underestimated, or the data contain a part that the "
+        "operator cannot produce; raise delta_norm (it bounds the norm of the noise, not its "
+        "standard deviation), or project the data first"
+    )
+
+
+def gcv(
+    operator: Operator,
+    y: ArrayLike,
+    filter: Filter | str | FilterFunction,
+    alphas: ArrayLike,
+) -> Choice:
+    """Choose alpha by generalized cross-validation: the least
+    ||(I - H) y||^2 / trace(I - H)^2, where H y = A x_alpha.
+
+    Parameters
+    ----------
+    operator : Operator
+        With a singular system.
+    y : array, shape range_shape
+        D data; their part orthogonal to all v_n counts in the numerator, and its dimension
+        D - k in the trace.
+    filter : Filter, str or callable
+        As for :func:`reconstruct`.
+    alphas : array, shape (p,)
+        At least two different parameters.
+
+    Returns
+    -------
+    Choice
+        `score` is infinite where the trace vanishes (to 1e-10 D): there the filter reproduces
+        the data, and the quotient is 0/0.
+
+    Raises
+    ------
+    ValueError
+        If the trace vanishes for every alpha.
+
+    Notes
+    -----
+    The rule knows no noise level, and it relies on white noise.
+    Source: Proposition ``prop-gcv`` (chapter 1).
+    """
+    problem, grid = _Problem(operator, y, filter), _grid(alphas, 2)
+    trace = problem.size - problem.factors(grid).sum(axis=-1)
+    counts = trace > 1e-10 * problem.size
+    if not counts.any():
+        raise ValueError("every alpha reproduces the data exactly; larger alphas are needed")
+    score = np.divide(
+        problem.residual(grid) ** 2, trace**2, out=np.full(grid.size, np.inf), where=counts
+    )
+    return _pick(grid, score, int(np.argmin(score)))
+
+
+def l_curve(
+    operator: Operator,
+    y: ArrayLike,
+    filter: Filter | str | FilterFunction,
+    alphas: ArrayLike,
+) -> Choice:
+    """Choose alpha at the corner of the L-curve (log ||A x_alpha - y||, log ||x_alpha||).
+
+    The curvature at a grid point is that of the circle through it and its two neighbours on
+    the curve, positive where the curve bends like the corner of an L.  This needs no
+    derivative of the filter and does not depend on how the curve is parametrised; its error
+    decreases with the square of a fine geometric grid's step.
+
+    Parameters
+    ----------
+    operator : Operator
+        With a singular system.
+    y : array, shape range_shape
+        Data.
+    filter : Filter, str or callable
+        As for :func:`reconstruct`.  The curve of ``"tsvd"`` and ``"landweber"`` is a polygon,
+        on which the curvature depends on the grid: expect less of it there.
+    alphas : array, shape (p,)
+        At least five different parameters.
+
+    Returns
+    -------
+    Choice
+        `score` is the curvature, and minus infinity where there is none: at the two ends, where
+        the residual or the solution is 0, and where the curve stands still (less than 1e-6).
+
+    Raises
+    ------
+    ValueError
+        If the curve has no corner on the grid: no positive curvature.
+
+    Notes
+    -----
+    The rule knows no noise level, so no convergence proof for the worst case can exist.
+    Source: Theorem ``thm-bakushinskii`` (chapter 1).
+    """
+    problem, grid = _Problem(operator, y, filter), _grid(alphas, 5)
+    residual = problem.residual(grid)
+    size = np.linalg.norm(problem.coefficients(grid), axis=-1)
+    usable = np.flatnonzero((residual > 0) & (size > 0))
+    points = np.log(np.column_stack([residual[usable], size[usable]]))
+    moves = np.linalg.norm(np.diff(points, axis=0), axis=1) > 1e-6
+    usable, points = (a[np.r_[True, moves][: len(a)]] for a in (usable, points))
+
+    score = np.full(grid.size, -np.inf)
+    first, second = points[1:-1] - points[:-2], points[2:] - points[1:-1]
+    turn = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
+    sides = [np.linalg.norm(a, axis=1) for a in (first, second, first + second)]
+    score[usable[1:-1]] = 2 * turn / (sides[0] * sides[1] * sides[2])
+    best = int(np.argmax(score))
+    if not score[best] > 0:
+        raise ValueError("the L-curve has no corner on this grid; widen it, or use another rule")
+    return _pick(grid, score, best)
+
+
+def oracle(
+    operator: Operator,
+    y: ArrayLike,
+    filter: Filter | str | FilterFunction,
+    alphas: ArrayLike,
+    x: ArrayLike,
+) -> Choice:
+    """Choose the alpha with the least true error ||x_alpha - x||: a yardstick, not a method.
+
+    Parameters
+    ----------
+    operator : Operator
+        With a singular system.
+    y : array, shape range_shape
+        Data.
+    filter : Filter, str or callable
+        As for :func:`reconstruct`.
+    alphas : array, shape (p,)
+        At least one parameter.
+    x : array, shape domain_shape
+        The truth.
+
+    Returns
+    -------
+    Choice
+        `score` is the error, including the part of x that no u_n sees.
+
+    Raises
+    ------
+    ValueError
+        If shapes clash or an entry is not finite.
+    """
+    problem, grid, x = _Problem(operator, y, filter), _grid(alphas, 1), _finite(x, "x")
+    if x.shape != operator.domain_shape:
+        raise ValueError(f"x must have shape {operator.domain_shape}, got {x.shape}")
+    truth = operator.analyse_domain(x)
+    unseen = 0.0 if truth.size == x.size else _norm(x - operator.synthesise(truth))
+    error = np.hypot(np.linalg.norm(problem.coefficients(grid) - truth, axis=-1), unseen)
+    return _pick(grid, error, int(np.argmin(error)))
+
+
+def alpha_grid(sigma: ArrayLike, points: int) -> Array:
+    """Return a geometric grid of parameters, increasing from the least positive sigma_n^2 to
+    the greatest.
+
+    Parameters
+    ----------
+    sigma : array, shape (k,)
+        Singular values, at least 0.
+    points : int
+        Number of grid points, at least 2.
+
+    Returns
+    -------
+    array, shape (points,)
+
+    Raises
+    ------
+    ValueError
+        If sigma does not hold two different positive numbers (whose squares do not underflow).
+    """
+    squares = _finite(sigma, "sigma", least=0.0) ** 2
+    squares = squares[squares >= np.finfo(np.float64).tiny]
+    if squares.size == 0 or squares.min() == squares.max():
+        raise ValueError("a grid needs two different positive singular values")
+    return np.geomspace(squares.min(), squares.max(), _integer(points, "points", 2))
+
+
+def slope(x: ArrayLike, y: ArrayLike) -> float:
+    """Return the least-squares slope of log y against log x: the measured exponent of a rate.
+
+    Parameters
+    ----------
+    x, y : array, shape (p,)
+        Positive and finite; at least two different x.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If an entry is not positive and finite, shapes differ, or all x are equal.
+    """
+    x, y = _finite(x, "x"), _finite(y, "y")
+    if x.ndim != 1 or x.shape != y.shape or (x <= 0).any() or (y <= 0).any():
+        raise ValueError("slope needs two vectors of one length with positive entries")
+    log_x, log_y = np.log(x), np.log(y)
+    log_x = log_x - log_x.mean() if x.size else log_x
+    if x.size < 2 or not log_x.any() or (x == x[0]).all():
+        raise ValueError("slope needs at least two different x")
+    return float(log_x @ log_y / (log_x @ log_x))
