@@ -7,9 +7,11 @@ checks the whole ledger); ``{notation}`` lists the symbols, from the table that 
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from pathlib import Path
+from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 class Claims(SphinxDirective):
     """Ledger rows with what their witnesses measured in the last run."""
 
-    option_spec = {"all": directives.flag}
+    option_spec: ClassVar = {"all": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         root = Path(self.env.srcdir)
@@ -49,14 +51,20 @@ class Claims(SphinxDirective):
         lines = ["```{list-table}", ":header-rows: 1", ":class: claims", ":widths: 44 22 34", ""]
         lines += _row("Claim", "Status and source", "Witness, and what it measured")
         for c in rows:
-            checks = results.get(c.label, {}).get("comparisons", [])
-            margins = "; ".join(ledger.describe(check) for check in checks)
+            margins = _tightest(results.get(c.label, {}).get("comparisons", []))
             lines += _row(
                 f"{{prf:ref}}`{c.label}`: {c.statement}",
                 f"**{c.kind}**: {c.provenance}",
                 f"`{c.witness.partition('::')[2]}`: {margins}",
             )
         return self.parse_text_to_nodes("\n".join([*lines, "```"]))
+
+
+def _tightest(checks: list[dict], shown: int = 2) -> str:
+    """How many comparisons a witness made, and those that used most of their allowance."""
+    by_use = sorted(checks, key=lambda c: 0.0 if math.isnan(c["used"]) else -c["used"])
+    head = "; ".join(ledger.describe(check) for check in by_use[:shown])
+    return head if len(checks) <= shown else f"{len(checks)} comparisons, the tightest: {head}"
 
 
 def _row(*cells: str) -> list[str]:
@@ -81,7 +89,7 @@ class InlineSvg(SphinxDirective):
     """A drawing from the repository as inline SVG with a text alternative."""
 
     required_arguments = 1
-    option_spec = {"alt": directives.unchanged_required}
+    option_spec: ClassVar = {"alt": directives.unchanged_required}
 
     def run(self) -> list[nodes.Node]:
         path = Path(self.env.srcdir) / self.arguments[0]

@@ -716,7 +716,49 @@ class _Block:
     v: Array
 
 
-class MatrixOperator(Operator):
+class _Numerical(Operator):
+    """An operator whose singular system is computed, block by block."""
+
+    def _install(self, blocks: list[_Block]) -> None:
+        values = np.concatenate([block.s for block in blocks])
+        order = np.argsort(-values, kind="stable")
+        threshold = (
+            max(np.prod(self.domain_shape), np.prod(self.range_shape))
+            * np.finfo(float).eps
+            * values[order[0]]
+        )
+        self._blocks, self._order, self._position = blocks, order, np.argsort(order)
+        self._sigma = np.where(values > threshold, values, 0.0)[order]
+
+    def _analyse_domain(self, x: Array) -> Array:
+        return self._analyse_blocks(x, self.domain_shape, [(b.left, b.u) for b in self._blocks])
+
+    def _analyse_range(self, y: Array) -> Array:
+        return self._analyse_blocks(y, self.range_shape, [(b.right, b.v) for b in self._blocks])
+
+    def _synthesise_domain(self, c: Array) -> Array:
+        return self._synthesise_blocks(c, self.domain_shape, [(b.left, b.u) for b in self._blocks])
+
+    def _synthesise_range(self, c: Array) -> Array:
+        return self._synthesise_blocks(c, self.range_shape, [(b.right, b.v) for b in self._blocks])
+
+    def _analyse_blocks(self, x: Array, shape: tuple[int, ...], bases: list) -> Array:
+        batch = x.shape[: x.ndim - len(shape)]
+        columns = x.reshape(-1, int(np.prod(shape))).T
+        parts = [w.T @ (columns if basis is None else basis.T @ columns) for basis, w in bases]
+        return np.concatenate(parts)[self._order].T.reshape(*batch, self._sigma.size)
+
+    def _synthesise_blocks(self, c: Array, shape: tuple[int, ...], bases: list) -> Array:
+        columns = c[..., self._position].reshape(-1, c.shape[-1]).T
+        cuts = np.cumsum([w.shape[1] for _, w in bases])[:-1]
+        parts = [
+            w @ part if basis is None else basis @ (w @ part)
+            for (basis, w), part in zip(bases, np.split(columns, cuts), strict=True)
+        ]
+        return sum(parts).T.reshape(*c.shape[:-1], *shape)
+
+
+class MatrixOperator(_Numerical):
     """The operator of a dense or sparse matrix.
 
     Parameters
@@ -757,8 +799,7 @@ class MatrixOperator(Operator):
                 f"a matrix of shape {matrix.shape} does not map {self.domain_shape} "
                 f"to {self.range_shape}: that takes shape {needed}"
             )
-        self._matrix, self._transpose = matrix, matrix.T
-        self._blocks: list[_Block] = []
+        self._matrix = matrix
 
     def compute_singular_system(self) -> MatrixOperator:
         """Compute the singular system numerically (LAPACK) and return the operator itself.
@@ -776,54 +817,20 @@ class MatrixOperator(Operator):
         self._install([_Block(None, None, u, s, v)])
         return self
 
-    def _install(self, blocks: list[_Block]) -> None:
-        values = np.concatenate([block.s for block in blocks])
-        order = np.argsort(-values, kind="stable")
-        threshold = max(self._matrix.shape) * np.finfo(float).eps * values[order[0]]
-        self._blocks, self._order, self._position = blocks, order, np.argsort(order)
-        self._sigma = np.where(values > threshold, values, 0.0)[order]
-
     def _forward(self, x: Array) -> Array:
-        return _apply(self._matrix, x, self.domain_shape, self.range_shape)
+        return _apply(lambda c: self._matrix @ c, x, self.domain_shape, self.range_shape)
 
     def _adjoint(self, y: Array) -> Array:
-        return _apply(self._transpose, y, self.range_shape, self.domain_shape)
+        return _apply(lambda c: self._matrix.T @ c, y, self.range_shape, self.domain_shape)
 
     def _dense(self, rows: int, columns: int) -> Array:
         return self._matrix.toarray() if sparse.issparse(self._matrix) else self._matrix.copy()
-
-    def _analyse_domain(self, x: Array) -> Array:
-        return self._analyse_blocks(x, self.domain_shape, [(b.left, b.u) for b in self._blocks])
-
-    def _analyse_range(self, y: Array) -> Array:
-        return self._analyse_blocks(y, self.range_shape, [(b.right, b.v) for b in self._blocks])
-
-    def _synthesise_domain(self, c: Array) -> Array:
-        return self._synthesise_blocks(c, self.domain_shape, [(b.left, b.u) for b in self._blocks])
-
-    def _synthesise_range(self, c: Array) -> Array:
-        return self._synthesise_blocks(c, self.range_shape, [(b.right, b.v) for b in self._blocks])
-
-    def _analyse_blocks(self, x: Array, shape: tuple[int, ...], bases: list) -> Array:
-        batch = x.shape[: x.ndim - len(shape)]
-        columns = x.reshape(-1, int(np.prod(shape))).T
-        parts = [w.T @ (columns if basis is None else basis.T @ columns) for basis, w in bases]
-        return np.concatenate(parts)[self._order].T.reshape(*batch, self._sigma.size)
-
-    def _synthesise_blocks(self, c: Array, shape: tuple[int, ...], bases: list) -> Array:
-        columns = c[..., self._position].reshape(-1, c.shape[-1]).T
-        cuts = np.cumsum([w.shape[1] for _, w in bases])[:-1]
-        parts = [
-            w @ part if basis is None else basis @ (w @ part)
-            for (basis, w), part in zip(bases, np.split(columns, cuts), strict=True)
-        ]
-        return sum(parts).T.reshape(*c.shape[:-1], *shape)
 
 
 # ----------------------------------------------------------------------------- tomography
 
 
-class ParallelBeam(MatrixOperator):
+class ParallelBeam(_Numerical):
     r"""Computed tomography with parallel beams: line integrals of an image.
 
     The image covers the square [-1, 1]^2 with size x size pixels of width h = 2/size, the
@@ -834,7 +841,9 @@ class ParallelBeam(MatrixOperator):
 
     Along a ray the image is interpolated by Joseph's rule: one sample in every pixel row (or
     in every column if the ray is closer to horizontal), linear between its two neighbours.
-    The weights are kept as a sparse matrix, so the adjoint is its exact transpose.
+    The weights are kept as a sparse matrix, so the adjoint is its exact transpose.  The eight
+    rotations and reflections of the square map pixels to pixels and rays to rays, so one row
+    of the matrix out of eight says it all: only these are kept.
 
     Parameters
     ----------
@@ -889,24 +898,35 @@ class ParallelBeam(MatrixOperator):
             detectors += (detectors - self.size) % 2
         self.detectors = _count(detectors, "detectors")
         self.detector_grid = (np.arange(self.detectors) - (self.detectors - 1) / 2) * self.step
+        self.domain_shape = (self.size, self.size)
+        self.range_shape = (self.angles.size, self.detectors)
         if 2 * self.angles.size * self.detectors * self.size > SPARSE_LIMIT:
             raise ValueError(
                 f"{self.angles.size} angles x {self.detectors} detectors x {self.size} rows of "
                 f"pixels x 2 neighbours exceeds the {SPARSE_LIMIT} entries accepted: take fewer"
             )
-        super().__init__(
-            self._joseph(),
-            domain_shape=(self.size, self.size),
-            range_shape=(self.angles.size, self.detectors),
-        )
+        self._pixels, self._rays = self._symmetries()
+        first = _representatives(self._rays)
+        angles_needed = first[-1] // self.detectors + 1
+        rows = self._joseph(self.angles[:angles_needed])[first]
+        self._matrix = _SymmetricMatrix(rows, self._rays, self._pixels)
 
-    def _joseph(self) -> sparse.csr_array:
+    def _forward(self, x: Array) -> Array:
+        return _apply(self._matrix.forward, x, self.domain_shape, self.range_shape)
+
+    def _adjoint(self, y: Array) -> Array:
+        return _apply(self._matrix.adjoint, y, self.range_shape, self.domain_shape)
+
+    def _dense(self, rows: int, columns: int) -> Array:
+        return self._joseph(self.angles).toarray()
+
+    def _joseph(self, angles: Array) -> sparse.csr_array:
         """Return the matrix of interpolation weights, rows (angle, detector)."""
         n, h = self.size, self.step
         lines = np.arange(n, dtype=np.int32)  # pixel rows, or columns, crossed by the ray
         centre = (np.arange(n) - (n - 1) / 2) * h
         data, indices, counts = [], [], []
-        for c, s in zip(np.cos(self.angles), np.sin(self.angles), strict=True):
+        for c, s in zip(np.cos(angles), np.sin(angles), strict=True):
             steep = abs(c) >= abs(s)
             # steep: x where the ray meets each row, else y where it meets each column
             along, across = (-centre, s / c) if steep else (centre, c / s)
@@ -922,30 +942,32 @@ class ParallelBeam(MatrixOperator):
             indices.append(pixel[inside])
             counts.append(inside.sum(axis=(1, 2)))
         pointer = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int32)
-        shape = (self.angles.size * self.detectors, n * n)
+        shape = (angles.size * self.detectors, n * n)
         return sparse.csr_array(
             (np.concatenate(data), np.concatenate(indices), pointer), shape=shape
         )
 
     @cached_property
-    def _backprojector(self) -> sparse.csr_array:
+    def _backprojector(self) -> _SymmetricMatrix:
         """Return the matrix of linear interpolation between detectors, rows are pixels.
 
         The adjoint would do in its place; for images of sharp edges this smears less.
         """
-        centre = (np.arange(self.size) - (self.size - 1) / 2) * self.step
-        x, y = np.tile(centre, self.size)[:, None], np.repeat(-centre, self.size)[:, None]
-        s = x * np.cos(self.angles) + y * np.sin(self.angles)
-        index = s / self.step + (self.detectors - 1) / 2
+        pixel = _representatives(self._pixels)
+        y, x = np.divmod(pixel[:, None], self.size)
+        centre = (self.size - 1) / 2
+        index = (x - centre) * np.cos(self.angles) + (centre - y) * np.sin(self.angles)
+        index += (self.detectors - 1) / 2
         lower = np.floor(index)
         weight = np.stack([lower + 1 - index, index - lower], axis=-1)
         cell = lower.astype(np.int32)[..., None] + np.arange(2, dtype=np.int32)
         weight[(cell < 0) | (cell >= self.detectors)] = 0  # no data outside the detectors
         row = np.arange(self.angles.size, dtype=np.int32)[:, None] * self.detectors
         ray = row + np.clip(cell, 0, self.detectors - 1)
-        pointer = np.arange(self.size**2 + 1, dtype=np.int32) * (2 * self.angles.size)
-        shape = (self.size**2, self.angles.size * self.detectors)
-        return sparse.csr_array((weight.ravel(), ray.ravel(), pointer), shape=shape)
+        pointer = np.arange(pixel.size + 1, dtype=np.int32) * (2 * self.angles.size)
+        shape = (pixel.size, self.angles.size * self.detectors)
+        rows = sparse.csr_array((weight.ravel(), ray.ravel(), pointer), shape=shape)
+        return _SymmetricMatrix(rows, self._pixels, self._rays)
 
     def fbp(self, sinogram: ArrayLike, filter: str = "ramp") -> Array:
         r"""Reconstruct by filtered back-projection.
@@ -994,7 +1016,7 @@ class ParallelBeam(MatrixOperator):
         filtered = fft.irfft(fft.rfft(sinogram, length) * response, length)
         scale = np.pi / (self.angles.size * self.step)
         return scale * _apply(
-            self._backprojector,
+            self._backprojector.forward,
             filtered[..., : self.detectors],
             self.range_shape,
             self.domain_shape,
@@ -1003,10 +1025,10 @@ class ParallelBeam(MatrixOperator):
     def compute_singular_system(self) -> ParallelBeam:
         """Compute the singular system by the symmetries of the square; return the operator.
 
-        The eight rotations and reflections of the square map pixels to pixels and rays to
-        rays.  In coordinates adapted to them (images even or odd under each reflection) the
-        matrix falls apart into six blocks: four of about 1/8 of the unknowns, and two equal
-        ones of 1/4.  Five small singular value decompositions replace the large one.
+        In coordinates adapted to the eight rotations and reflections (images even or odd
+        under each reflection) the matrix falls apart into six blocks: four of about 1/8 of
+        the unknowns, and two equal ones of 1/4.  Five small singular value decompositions
+        replace the large one.
 
         Returns
         -------
@@ -1019,33 +1041,39 @@ class ParallelBeam(MatrixOperator):
         ------
         ValueError
             If the angles are not symmetric, that is given one by one or odd in number: a
-            quarter turn must map the set of rays to itself.
+            quarter turn must map the set of rays to itself.  Or if the largest block would
+            have more than ``DENSE_LIMIT`` entries.
         """
         if not self._uniform or self.angles.size % 2:
             raise ValueError(
                 "the singular system uses the symmetries of the square, so the rays must "
                 "have them too: build the operator with an even number of angles, not a list"
             )
-        (flip_x, flip_y, swap), (ray_x, ray_y, ray_swap) = self._symmetries()
-        blocks = []
-        for parity in (1, -1):
-            for exchange in (1, -1):
-                left = _symmetric_basis((flip_x, parity), (flip_y, parity), (swap, exchange))
-                right = _symmetric_basis((ray_x, parity), (ray_y, parity), (ray_swap, exchange))
-                blocks.append(self._block(left, right))
-        mixed = self._block(
-            _symmetric_basis((flip_x, 1), (flip_y, -1)), _symmetric_basis((ray_x, 1), (ray_y, -1))
-        )
+        pixels, rays = self._pixels, self._rays
+        if (pixels.shape[1] // 4) * (rays.shape[1] // 4) > DENSE_LIMIT:
+            raise ValueError(
+                f"the blocks of a {rays.shape[1]} x {pixels.shape[1]} matrix are too large; at "
+                f"most {DENSE_LIMIT} entries are accepted: take a smaller image or fewer angles"
+            )
+        matrix = self._joseph(self.angles)
+
+        def block(*signs: int) -> _Block:
+            left = _symmetric_basis(pixels, signs)
+            right = _symmetric_basis(rays, signs)
+            return _Block(left, right, *_svd((right.T @ (matrix @ left)).toarray()))
+
+        whole = [block(parity, parity, swap) for parity in (1, -1) for swap in (1, -1)]
+        mixed = block(1, -1)
         # even in x and odd in y turns into odd in x and even in y by exchanging x and y
-        twin = replace(mixed, left=mixed.left[swap], right=mixed.right[ray_swap])
-        self._install([*blocks, mixed, twin])
+        twin = replace(mixed, left=mixed.left[pixels[4]], right=mixed.right[rays[4]])
+        self._install([*whole, mixed, twin])
         return self
 
-    def _block(self, left: sparse.csr_array, right: sparse.csr_array) -> _Block:
-        return _Block(left, right, *_svd((right.T @ (self._matrix @ left)).toarray()))
+    def _symmetries(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the group of symmetries as permutations of pixels and of rays, one per row.
 
-    def _symmetries(self) -> tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]]:
-        """Return x -> -x, y -> -y, (x, y) -> (y, x) as permutations of pixels and of rays."""
+        Its generators are x -> -x, y -> -y and (x, y) -> (y, x), in this order.
+        """
         pixel = np.arange(self.size**2).reshape(self.size, self.size)
         pixels = [pixel[:, ::-1], pixel[::-1], pixel[::-1, ::-1].T]
         # theta -> pi - theta, -theta, pi/2 - theta; half a turn more means s -> -s
@@ -1056,7 +1084,9 @@ class ParallelBeam(MatrixOperator):
             half_turns, angle = np.divmod(quarter_turns * count // 2 - np.arange(count), count)
             turned = ray[angle]
             rays.append(np.where(half_turns[:, None] % 2, turned[:, ::-1], turned))
-        return [p.ravel() for p in pixels], [r.ravel() for r in rays]
+        # an odd number of angles has no quarter turn, and a list has nothing
+        known = 0 if not self._uniform else 2 if count % 2 else 3
+        return _group(pixel.size, pixels[:known]), _group(ray.size, rays[:known])
 
 
 FBP_WINDOWS: dict[str, Callable[[Array], Array]] = {
@@ -1069,22 +1099,64 @@ FBP_WINDOWS: dict[str, Callable[[Array], Array]] = {
 """Windows of :meth:`ParallelBeam.fbp`, functions of the frequency in cycles per detector."""
 
 
-def _symmetric_basis(*generators: tuple[NDArray[np.intp], int]) -> sparse.csr_array:
-    """Return orthonormal columns spanning the vectors with x[permutation] = sign * x.
+class _SymmetricMatrix:
+    """A matrix with A[g(i), g(j)] = A[i, j] for all g of a group, one row of each orbit kept.
 
-    The permutations generate a group, each one at most doubling what came before.
+    Vectors are the first axis of arrays; every kept row meets all images of x at once.
     """
-    size = len(generators[0][0])
-    orbits, signs = [np.arange(size)], [1]
-    for permutation, sign in generators:
-        orbits += [permutation[orbit] for orbit in orbits]
-        signs += [sign * s for s in signs]
-    orbits = np.array(orbits)
-    first = np.flatnonzero(orbits.min(axis=0) == np.arange(size))  # one member of each orbit
-    columns = np.broadcast_to(np.arange(first.size), (len(signs), first.size))
-    values = np.repeat(signs, first.size).astype(np.float64)
+
+    def __init__(
+        self, rows: sparse.csr_array, row_group: NDArray[np.intp], column_group: NDArray[np.intp]
+    ) -> None:
+        self._rows = rows
+        self._row_orbits = row_group[:, _representatives(row_group)].T.copy()
+        self._column_orbits = column_group.T.copy()
+        # a row that some symmetries leave in place appears several times in its orbit
+        self._repeats = np.bincount(self._row_orbits.ravel())
+
+    def forward(self, x: Array) -> Array:
+        images = x[self._column_orbits].reshape(len(x), -1)
+        y = np.empty((self._repeats.size, *x.shape[1:]))
+        y[self._row_orbits] = (self._rows @ images).reshape(*self._row_orbits.shape, *x.shape[1:])
+        return y
+
+    def adjoint(self, y: Array) -> Array:
+        y = (y.T / self._repeats).T
+        images = y[self._row_orbits].reshape(len(self._row_orbits), -1)
+        parts = (self._rows.T @ images).reshape(*self._column_orbits.shape, *y.shape[1:])
+        x = np.zeros((len(self._column_orbits), *y.shape[1:]))
+        for image, permutation in enumerate(self._column_orbits.T):
+            x[permutation] += parts[:, image]
+        return x
+
+
+def _group(size: int, generators: list[NDArray[np.intp]]) -> NDArray[np.intp]:
+    """Return the permutations made of the generators, one per row, the identity first.
+
+    Each generator may at most double the group that those before it generate.
+    """
+    elements = [np.arange(size)]
+    for generator in generators:
+        elements += [generator.ravel()[element] for element in elements]
+    return np.array(elements)
+
+
+def _representatives(group: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the smallest member of every orbit, increasing."""
+    return np.flatnonzero(group.min(axis=0) == group[0])
+
+
+def _symmetric_basis(group: NDArray[np.intp], signs: Sequence[int]) -> sparse.csr_array:
+    """Return orthonormal columns spanning the x with x[g] = sign * x for the first generators."""
+    characters = [1]
+    for sign in signs:
+        characters += [sign * character for character in characters]
+    orbits = group[: len(characters)]
+    first = _representatives(orbits)
+    columns = np.broadcast_to(np.arange(first.size), (len(characters), first.size))
+    values = np.repeat(characters, first.size).astype(np.float64)
     basis = sparse.coo_array(
-        (values, (orbits[:, first].ravel(), columns.ravel())), shape=(size, first.size)
+        (values, (orbits[:, first].ravel(), columns.ravel())), shape=(group.shape[1], first.size)
     ).tocsc()
     norms = np.sqrt(basis.power(2).sum(axis=0))
     keep = norms > 0  # the signs of an orbit may cancel: no such vector there
@@ -1241,9 +1313,10 @@ def _svd(matrix: Array) -> tuple[Array, Array, Array]:
 
 
 def _apply(
-    matrix: Array | sparse.csr_array, x: Array, inner: tuple[int, ...], outer: tuple[int, ...]
+    function: Callable[[Array], Array], x: Array, inner: tuple[int, ...], outer: tuple[int, ...]
 ) -> Array:
+    """Flatten x to a vector, or a batch of x to columns, and shape the result again."""
     batch = x.shape[: x.ndim - len(inner)]
     if not batch:
-        return (matrix @ x.ravel()).reshape(outer)
-    return (matrix @ x.reshape(-1, int(np.prod(inner))).T).T.reshape(*batch, *outer)
+        return function(x.ravel()).reshape(outer)
+    return function(x.reshape(-1, int(np.prod(inner))).T).T.reshape(*batch, *outer)

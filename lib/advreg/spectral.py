@@ -320,11 +320,11 @@ FILTERS: dict[str, Filter] = {
 }
 r"""The filters of chapter 1, by name.
 
-The constants c of truncated SVD (1), Tikhonov (1/2), clip (1) and the l2 game (1) are attained.
-That of iterated Tikhonov of order 2, c = 1 = order / 2, is order times Tikhonov's and not sharp
-(the supremum is .787...), nor is c = 1 for Showalter (.638...) and Landweber (1 is attained
-only by k = 1 iteration at sigma_1 = 1).  Landweber runs k = floor(1 / alpha) iterations with
-unit step and needs sigma_1 <= 1.
+The constants c of truncated SVD, Tikhonov, clip and the l2 game are attained at
+sigma = sqrt(alpha).  That of iterated Tikhonov of order 2 is the simple bound order / 2, because q
+is at most order times Tikhonov's; the supremum is .787...  Showalter's supremum is .638..., and
+Landweber attains 1 only with a single iteration and sigma_1 = 1.  Landweber runs
+k = floor(1 / alpha) iterations with unit step and needs sigma_1 <= 1.
 """
 
 
