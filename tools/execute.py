@@ -89,7 +89,11 @@ def run(path: Path) -> tuple[nbformat.NotebookNode, float, float]:
     nb = nbformat.read(path, as_version=4)
     start = time.perf_counter()
     client = NotebookClient(
-        nb, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        nb,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,  # cell metadata is part of the cache's key
     )
     client.execute()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -377,7 +377,7 @@ def _svg_of(figs: Any, alts: Sequence[str]) -> tuple[list[str], str]:
     bodies = ["".join(_serialise(child) for child in root) for root in roots]
     definitions = {key: _serialise(element) for key, element in shared.items()}
     digest = hashlib.sha256("".join([*bodies, *definitions.values(), *alts]).encode())
-    uid = "f" + digest.hexdigest()[:10]
+    uid = "f" + digest.hexdigest()[:8]
     names = {key: f"{uid}-{i}" for i, key in enumerate(definitions)}
 
     def rename(text: str) -> str:
@@ -436,6 +436,7 @@ def _share_repeated_groups(roots: list[ET.Element], shared: dict[str, ET.Element
 
 def _serialise(element: ET.Element) -> str:
     """Compact text of an element: two decimals, theme colours, no namespaces."""
+    _hoist_style(element)
     tag = element.tag.removeprefix(_SVG)
     parts = [f"<{tag}"]
     for name, value in element.items():
@@ -453,6 +454,18 @@ def _serialise(element: ET.Element) -> str:
         inner = html.escape(element.text.strip()) + inner
     parts.append(f">{inner}</{tag}>" if inner else "/>")
     return "".join(parts)
+
+
+def _hoist_style(group: ET.Element) -> None:
+    """Write the style that all markers of a group share once, at the group."""
+    styles = {child.get("style") for child in group}
+    only_markers = all(child.tag == _SVG + "use" for child in group)
+    if group.tag == _SVG + "g" and len(group) > 1 and only_markers and len(styles) == 1:
+        style = styles.pop()
+        if style and "style" not in group.attrib:
+            group.set("style", style)
+            for child in group:
+                del child.attrib["style"]
 
 
 _CONTROL = """<div class="explore-controls"><label for="{id}">{label}</label>

@@ -146,3 +146,16 @@ def test_the_key_changes_with_code_library_and_files_beside_but_not_with_prose(
     changed = key()
     (folder / "measurements.csv").write_text("1,2")
     assert key() != changed
+
+
+def test_the_build_finds_in_the_cache_what_was_executed(tmp_path):
+    from jupyter_cache import get_cache
+    from jupyter_cache.base import CacheBundleIn
+
+    path = tmp_path / "a.ipynb"
+    nbformat.write(notebook(new_code_cell("print(1 + 1)", metadata={"tags": [nb_tool.TAG]})), path)
+    executed, _, peak = execute.run(path)
+    assert executed.cells[0].outputs[0].text == "2\n" and peak > 1
+    cache = get_cache(tmp_path / "cache")
+    cache.cache_notebook_bundle(CacheBundleIn(executed, str(path)), check_validity=False)
+    cache.match_cache_notebook(nbformat.read(path, as_version=4))  # raises if there is none
