@@ -123,7 +123,6 @@ def test_fbp_astra(compare, astra, scanner, phantom, sinogram):
         lambda: scanner.fbp(sinogram),
         f"astra-toolbox, {astra.kind}",
         lambda: astra.run("FBP"),
-        goal=3,
     )
 
 

@@ -52,7 +52,7 @@ DENSE_LIMIT = 2**25
 
 
 SPARSE_LIMIT = 2**28
-"""Largest number of entries of the matrix of :class:`ParallelBeam` (3 GiB)."""
+"""Largest number of entries of the whole matrix of :class:`ParallelBeam` (3 GiB)."""
 
 
 class NoSingularSystem(ValueError):
@@ -71,8 +71,9 @@ class Operator(ABC):
     -----
     A subclass fills `domain_shape`, `range_shape`, and the methods with a leading
     underscore; those may trust their input, because the public ones have checked it.
-    Its k singular values cover at least every positive one; k is the number of unknowns
-    unless the data are fewer.
+    The k singular values contain every positive one.  In general k is the number of unknowns,
+    and then the u_n are a complete basis; where data are fewer, in all or in one symmetry
+    block of :class:`ParallelBeam`, k is smaller, and what is missing lies in the null space.
 
     Source: Definition ``def-compact-operator`` and Theorem ``thm-svd`` (chapter 1).
     """

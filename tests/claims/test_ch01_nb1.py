@@ -555,6 +555,9 @@ def test_truncation(claim):
         inside.append(int(((kept >= 15) & (kept <= 30)).sum()))
         medians.append(np.median(best))
         ratios.append((errors[:, -1] / best).min())
+    above = np.abs(ut @ drive) * sigma > delta
+    claim.at_least("first mode of the clean data below delta", np.argmin(above) + 1, 13)
+    claim.at_most("last mode of the clean data above delta", np.flatnonzero(above)[-1] + 1, 21)
     claim.at_least("draws of 100 with the best k in 15..30, least of 3 seeds", min(inside), 95)
     claim.at_most("median of the smallest error (km/h), largest of 3", max(medians), 1.7)
     claim.at_least("full inverse / best truncation, smallest of 300", min(ratios), 10)

@@ -165,6 +165,26 @@ def test_filter_convergence(claim):
     noisy = [errors(f, lambda d: 3 * d**2, (1e-2, 1e-3, 1e-4)) for f in FILTERS.values()]
     c.at_least("without (H5): last error", min(e[-1] for e in noisy), 0.2)
 
+    # The four rules of "Break it": 1 - t^2, Tikhonov, and what each curve ends up as.
+    s30k, deltas = operators.integration_singular_values(np.arange(1, 30001)), (1e-2, 1e-3)
+    parabola = 2 * 2**0.5 * s30k**3
+
+    def ends(rule):
+        q = [spectral.tikhonov(s30k, rule(d)) for d in deltas]
+        error = [
+            spectral.worst_case_error(s30k, parabola, row, d)
+            for row, d in zip(q, deltas, strict=True)
+        ]
+        return error[1], error[1] / error[0], spectral.bias(parabola, q[1])
+
+    c.at_most(
+        "alpha = delta^(2/3): error at delta/10 / error", ends(lambda d: d ** (2 / 3))[1], 0.3
+    )
+    last, _, bias = ends(lambda d: 0.05)
+    c.close("alpha = 0.05: error / bias", last / bias, 1.0, 0.03)
+    c.close("alpha = delta^2: error", ends(lambda d: d**2)[0], 0.5, 1e-3)
+    c.close("alpha = delta^3: error at delta/10 / error", ends(lambda d: d**3)[1], 10**0.5, 0.01)
+
     # The remark: clip's noise under white noise is bounded below by its tail, D / alpha.
     tail = [
         spectral.expected_squared_error(s[:k], x[:k], spectral.clip(s[:k], 1e-2), 1e-2)
@@ -328,6 +348,13 @@ def test_saturation(claim):
     c.at_most("delta = 1e4: error / bound", level[0] / bound, 0.1)
     c.at_most("40 modes, delta = 1e-11: error / bound", level[1] / bound, 0.5)
 
+    # In between, the curve of "Break it" is level (unknown cos(pi t / 2), grid of that figure).
+    q = spectral.tikhonov(few, np.geomspace(1e-11, 1e12, 400)[:, None])
+    deltas = np.geomspace(few[-1] ** 3, few[0] ** 3, 25)
+    table = spectral.worst_case_error(few, 0.5**0.5 * x, q[:, None, :], deltas)
+    level = table.min(axis=0) / deltas ** (2 / 3)
+    c.at_most("40 modes, between the lines: largest / smallest", level.max() / level.min(), 1.3)
+
 
 # ----------------------------------------------------------- the functions of the notebook
 
@@ -418,6 +445,20 @@ def test_measured_rates(claim):
             else:
                 tolerance = 0.02 if name == "tsvd" and p < np.inf else 0.005
                 c.close(f"p = {p}, {name}: slope", slope, target, tolerance)
+
+    # The opening figure and the valley.
+    deltas = np.geomspace(1e-8, 1e-5, 7)
+    hero = {name: best_error(SOURCES[5][0], name, deltas) for name in ("tikhonov", "l2_game")}
+    for name, target in (("tikhonov", 2 / 3), ("l2_game", 9 / 11)):
+        c.close(f"opening, {name}: slope", spectral.slope(deltas, hero[name]), target, 0.007)
+    gap = hero["tikhonov"][0] / hero["l2_game"][0]
+    c.at_least("opening, Tikhonov / l2 game at delta = 1e-8", gap, 15)
+    near = ALPHAS[ALPHAS > 5e-4]
+    q = spectral.tikhonov(SIGMA, near[:, None])
+    lowest = [
+        near[spectral.worst_case_error(SIGMA, SOURCES[3][0], q, d).argmin()] for d in (1e-2, 1e-4)
+    ]
+    c.close("valley: ratio of the best alphas", lowest[0] / lowest[1] / 10 ** (4 / 3), 1.0, 0.1)
 
     # The shortcut of the notebook (skipping hopeless alphas) loses nothing, and the minimum over
     # the grid of alphas is the minimum: a finer search with the dual oracle agrees.
@@ -540,7 +581,7 @@ def test_cgls_measured(claim):
     operator = operators.Integration(400)
     truth = np.exp(-(((operator.grid - 0.4) / 0.1) ** 2))
     clean, step = operator.forward(truth), 1 / operator.norm() ** 2
-    speed, quality = [], []
+    speed, quality, defects = [], [], []
     for seed in range(20):
         noise = np.random.default_rng(seed).standard_normal(400)
         y = clean + 0.01 * np.linalg.norm(clean) / np.linalg.norm(noise) * noise
@@ -553,6 +594,11 @@ def test_cgls_measured(claim):
         ]
         speed.append(paths[0].argmin() / paths[1].argmin())
         quality.append(paths[1].min() / paths[0].min())
+        left = np.where(operator.grid < 0.5, y, 0.0)
+        whole, *parts = (spectral.cgls(operator, z, 5).x[-1] for z in (y, left, y - left))
+        defects.append(np.linalg.norm(sum(parts) - whole) / np.linalg.norm(whole))
     c.at_least("steps of Landweber / steps of CGLS, least of 20", min(speed), 80)
     c.at_most("errors of CGLS / Landweber, largest", max(quality), 1.5)
     c.at_least("errors of CGLS / Landweber, smallest", min(quality), 1 / 1.5)
+    c.at_least("additivity defect after five steps, smallest", min(defects), 0.11)
+    c.at_most("additivity defect after five steps, largest", max(defects), 0.14)

@@ -311,9 +311,9 @@ def test_boundary(claim) -> None:
     )
 
 
-def test_inverse_crime(claim) -> None:
+def test_crime_ranking(claim) -> None:
     """LSQR against ``iradon`` on honest data and on data made by the matrix itself."""
-    record = claim("obs-inverse-crime")
+    record = claim("obs-crime-ranking")
     _, cgls, back, *_ = _duel(180, 0.0025, 1000, (8, 9, 10, 11, 12))
     record.at_least("honest data: FBP minus CGLS, dB", back - cgls, 1.0)
     _, cgls, back, *_ = _duel(180, 0.0025, 1000, (20, 24), crime=True)

@@ -821,6 +821,21 @@ def test_fbp_is_that_of_scikit_image(filter, detectors):
     assert np.abs(gap).max() < tolerance
 
 
+@pytest.mark.parametrize("size, angles, detectors", [(9, 6, 5), (8, 7, 4), (6, 4, None)])
+def test_back_projection_interpolates_between_detectors_and_ends_with_them(size, angles, detectors):
+    operator = ParallelBeam(size, angles, detectors)
+    rows = np.random.default_rng(0).standard_normal(operator.range_shape)
+    axis = (np.arange(size) - (size - 1) / 2) * operator.step
+    step, s = operator.step, operator.detector_grid
+    nodes = np.concatenate([[s[0] - step], s, [s[-1] + step]])  # zero from there on
+    expected = sum(
+        np.interp(axis * np.cos(a) - axis[:, None] * np.sin(a), nodes, [0, *row, 0])
+        for a, row in zip(operator.angles, rows, strict=True)
+    )
+    found = operator._backprojector.forward(rows.ravel()).reshape(size, size)
+    np.testing.assert_allclose(found, expected, atol=1e-13)
+
+
 def _psnr(image, truth):
     return -10 * np.log10(np.mean((image - truth) ** 2))
 

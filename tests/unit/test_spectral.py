@@ -596,6 +596,14 @@ def test_cgls_stops_where_nothing_is_left() -> None:
     assert_allclose(x[1], np.arange(5.0))
     zero = spectral.cgls(eye, np.zeros(5), 10)
     assert zero.x.shape == (1, 5) and zero.residual.shape == (1,)
+    column = MatrixOperator(np.array([[1.0], [0.0]]))
+    assert_array_equal(spectral.cgls(column, [0.0, 1.0], 10).x, [[0.0]])  # A* y = 0 exactly
+    diagonal = MatrixOperator(np.diag([1.0, 1.0, 0.5, 0.5, 0.25]))
+    for seed in range(5):  # three steps to the solution, then rounding error only
+        y = np.random.default_rng(seed).standard_normal(5)
+        x = spectral.cgls(diagonal, y, 50).x
+        assert len(x) <= 5
+        assert_allclose(diagonal.forward(x[-1]), y, rtol=1e-12)
     for seed in range(5):
         rng = np.random.default_rng(seed)
         # three different singular values: exact after three steps, in exact arithmetic
