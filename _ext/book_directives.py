@@ -123,10 +123,25 @@ def feed_mathjax(app: Sphinx, config: Config) -> None:
     config.mathjax3_config = mathjax
 
 
+def keep_plain_formulas(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Let docstrings write ``|x|`` and ``(..., *shape)`` as Python programmers do.
+
+    To reStructuredText a bar starts a substitution and a star an emphasis; both are escaped,
+    except between backquotes.
+    """
+    for i, line in enumerate(lines):
+        parts = re.split(r"(``.*?``|`[^`]*`)", line)
+        parts[::2] = [re.sub(r"\||(?<=, )\*", r"\\\g<0>", part) for part in parts[::2]]
+        lines[i] = "".join(parts)
+
+
 def setup(app: Sphinx) -> dict[str, object]:
     """Register the directives and the macro table."""
     app.add_directive("claims", Claims)
     app.add_directive("notation", Notation)
     app.add_directive("inline-svg", InlineSvg)
     app.connect("config-inited", feed_mathjax)
+    app.connect("autodoc-process-docstring", keep_plain_formulas, priority=900)  # after napoleon
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
