@@ -234,7 +234,7 @@ def clip(sigma: ArrayLike, alpha: ArrayLike) -> Array:
 
 
 def l2_game(sigma: ArrayLike, alpha: ArrayLike) -> Array:
-    """The filter q = min(1, sigma^2 / alpha) of the game against an l2 adversary (chapter 2).
+    """The filter q = min(1, sigma^2 / alpha) of the game against an l2 adversary (chapter 3).
 
     Parameters, result, errors and source as for :func:`tsvd`.
     """

@@ -406,8 +406,8 @@ def test_wrong_predictions_of_rates(predicted, words):
 
 
 @pytest.mark.parametrize("exponent", [1, 2 / 3, 1 / 3, 0.4, math.nan, "1/2", None, [0.5]])
-def test_wrong_predictions_of_the_exponent(exponent):
-    named = rejected(checks.discrepancy_error(discrepancy_error_loop, exponent))
+def test_wrong_predictions_of_the_exponent(exponent, answers):
+    named = rejected(checks.discrepancy_error(answers["discrepancy_error"], exponent))
     assert len(named) == 1
     if isinstance(exponent, float | int) and exponent in checks.WRONG_EXPONENTS:
         assert checks.WRONG_EXPONENTS[exponent] in named[0]
