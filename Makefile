@@ -58,7 +58,7 @@ check: $(STAMP)
 	$(BIN)/python tools/nb.py check
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not site'
 
 site-test: $(SITE)
 	$(BIN)/python -m pytest -q -m site tests/site

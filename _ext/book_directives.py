@@ -48,7 +48,7 @@ class Claims(SphinxDirective):
         if not rows:
             logger.warning("no claims on this page", location=self.get_location(), type="claims")
             return []
-        lines = ["```{list-table}", ":header-rows: 1", ":class: claims", ":widths: 44 22 34", ""]
+        lines = ["```{list-table}", ":header-rows: 1", ":class: claims", ":widths: 36 20 44", ""]
         lines += _row("Claim", "Status and source", "Witness, and what it measured")
         for c in rows:
             margins = _tightest(results.get(c.label, {}).get("comparisons", []))

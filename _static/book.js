@@ -1,4 +1,5 @@
-// A formula wider than its line scrolls inside itself; make it reachable by keyboard, and only it.
+// What is wider than its line scrolls inside itself; make it reachable by keyboard, and only it.
+// (The theme does this for code, outputs and tables.)
 window.addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
   const observer = new ResizeObserver((entries) => {
@@ -7,7 +8,6 @@ window.addEventListener("load", async () => {
       else target.removeAttribute("tabindex");
     }
   });
-  for (const formula of document.querySelectorAll("div.math mjx-container, span.math")) {
-    observer.observe(formula);
-  }
+  const wide = "div.math mjx-container, span.math, figure.advreg-figure, .explore-frames";
+  for (const element of document.querySelectorAll(wide)) observer.observe(element);
 });

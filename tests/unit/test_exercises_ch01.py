@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import re
+import types
 from pathlib import Path
 
 import nbformat
@@ -24,16 +25,21 @@ def rejected(sentences):
     return [s for s in sentences if s.startswith("not yet: ")]
 
 
-def notebook_answers():
-    """What the solution cells of the notebook define."""
+def run_notebook():
+    """What the solution cells of the notebook define, and what its checks say of them."""
     cells = nbformat.read(NOTEBOOK, as_version=4).cells
     code = [c for c in cells if c.cell_type == "code"]
-    space = {}
+    space, said = {}, {}
     exec(code[0].source.replace("import checks", ""), space)
+    space["checks"] = types.SimpleNamespace(**vars(checks))
     for cell in code:
         if "solution" in cell.metadata.get("tags", []):
             exec(cell.source, space)
-    return space
+        elif cell.source.startswith("checks.tell("):
+            name = re.match(r"checks\.tell\(checks\.(\w+)\(", cell.source)[1]
+            space["checks"].tell = lambda sentences, name=name: said.update({name: sentences})
+            exec(cell.source, space)
+    return space, said
 
 
 # ------------------------------------------------------------- right answers, done differently
@@ -227,14 +233,20 @@ def test_every_check_is_tested():
 
 
 @pytest.fixture(scope="module")
-def answers():
-    return notebook_answers()
+def notebook():
+    return run_notebook()
+
+
+@pytest.fixture(scope="module")
+def answers(notebook):
+    return notebook[0]
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_the_solution_passes(name, answers):
-    check, further = getattr(checks, name), RIGHT[name][0]
-    assert rejected(check(answers[FUNCTION.get(name, name)], *further)) == []
+def test_the_solution_passes(name, notebook):
+    sentences = notebook[1][name]
+    assert len(sentences) == len(getattr(checks, name).properties)
+    assert rejected(sentences) == []
 
 
 @pytest.mark.parametrize(
@@ -354,6 +366,22 @@ def test_answers_cannot_change_the_question(name):
 
 def test_early_stop_is_named():
     assert any("Nearly" in s for s in rejected(checks.tikhonov_solve(tikhonov_early)))
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 1.6, 3.0])
+def test_an_error_of_the_right_exponent_only_is_not_enough(factor):
+    sentences = checks.boundary_rates(lambda *args: factor * best_error_clip(*args), PREDICTED)
+    assert len(rejected(sentences)) == 1 and "in three modes" in rejected(sentences)[0]
+
+
+@pytest.mark.parametrize("power", [0.5, 0.9])
+def test_an_error_that_tends_to_0_slowly_is_no_counterexample(power):
+    """Noise where sigma is delta^power: the error is delta^(1 - power)."""
+
+    def noise(sigma, delta):
+        return delta * np.eye(1, sigma.size, np.flatnonzero(sigma >= delta**power)[-1])[0]
+
+    assert len(rejected(checks.broken_truncation(noise, 4))) == 1
 
 
 def test_an_invisible_part_is_seen():
