@@ -247,9 +247,10 @@ def repair_markup(site: Path) -> None:
 
 
 def drop_repeated_ids(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """sphinx-proof gives the inside of every box the same id; an id is unique on a page."""
+    """The inside of every statement and exercise comes with the same id; an id is unique."""
+    repeated = {"proof", "proof-content", "exercise-content", "solution-content"}
     for node in doctree.findall(nodes.Element):
-        if {"proof-content", "proof"} & set(node.get("ids", ())):
+        if repeated & set(node.get("ids", ())):
             node["ids"] = []
 
 

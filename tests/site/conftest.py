@@ -25,9 +25,10 @@ def pages() -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``address`` runs once for each page."""
+    """A test that takes ``address`` runs once for each page; xdist keeps a page in one process."""
     if "address" in metafunc.fixturenames:
-        metafunc.parametrize("address", pages() or ["no-site"], indirect=True, scope="module")
+        cases = [pytest.param(p, marks=pytest.mark.xdist_group(p)) for p in pages() or ["no-site"]]
+        metafunc.parametrize("address", cases, indirect=True, scope="module")
 
 
 def absent(reason: str) -> None:

@@ -36,6 +36,7 @@ class Visit:
     failures: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     bodies: dict[str, bytes] = field(default_factory=dict)
+    state: tuple[dict[str, int], str] = (WIDE, "light")  # size of the window, theme
 
     def open(self, address: str, keep_bodies: bool) -> Visit:
         """Load a page from a cold cache and wait until it is at rest."""
@@ -71,31 +72,35 @@ UNFOLD = """() => {
 }"""
 
 
+# The theme marks what scrolls 0.3 s after a resize, and colours fade from one theme to the other:
+# what axe would see on the way is no state that stays.
+REST = """async () => {
+  await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 400)));
+  const ends = (a) => a.effect.getComputedTiming().endTime < Infinity;
+  await Promise.allSettled(document.getAnimations().filter(ends).map((a) => a.finished));
+}"""
+
+
 @pytest.fixture(scope="module")
 def visit(browser: Any, server: str, address: str) -> Iterator[Visit]:
     """The page over HTTP, its proofs and solutions unfolded."""
     context = browser.new_context(viewport=WIDE, color_scheme="light")
     opened = Visit(context.new_page(), server).open(address, keep_bodies=True)
     assert opened.page.evaluate(UNFOLD) == 0, "something cannot be unfolded"
+    opened.page.evaluate(REST)
     yield opened
     context.close()
-
-
-# The theme marks what scrolls 0.3 s after a resize, and colours fade from one theme to the other:
-# what axe would see on the way is no state that stays.
-REST = """async () => {
-  await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 400)));
-  await Promise.all(document.getAnimations().map((a) => a.finished));
-}"""
 
 
 def at(visit: Visit, size: dict[str, int] = WIDE, theme: str = "light") -> Any:
     """The page, at rest, in a window of this size and in this theme."""
     page = visit.page
-    page.emulate_media(color_scheme=theme)
-    page.set_viewport_size(size)
-    page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
-    page.evaluate(REST)
+    if visit.state != (size, theme):
+        page.emulate_media(color_scheme=theme)
+        page.set_viewport_size(size)
+        page.wait_for_function("t => document.documentElement.dataset.theme === t", arg=theme)
+        page.evaluate(REST)
+        visit.state = (size, theme)
     return page
 
 
@@ -129,7 +134,7 @@ RAW_MARKUP = r"""() => {
   const raw = /\\\(|\\\[|\$[^$]+\$|\\begin\{|\{[a-z:-]+\}`|^\s*(```|:::)/m, found = [];
   while (walk.nextNode()) {
     const text = walk.currentNode;
-    if (text.parentElement.closest("pre, code, script, style, mjx-container")) continue;
+    if (text.parentElement.closest("pre, code, dt.sig, script, style, mjx-container")) continue;
     if (raw.test(text.data)) found.push(text.data.trim());
   }
   return found;
@@ -198,43 +203,7 @@ def test_sliders_move_by_keyboard(visit: Visit) -> None:
             assert before["shown"] != after["shown"]
             assert before["texts"][i] != after["texts"][i]
             assert after["texts"] == after["outputs"]
-
-
-# What axe need not walk through is taken out meanwhile, tens of thousands of nodes on a long page:
-# the insides of drawings, one picture each to a screen reader; MathJax's own MathML; and, where
-# colours are judged, all but the first of the words of code that share a colour.
-AXE = """async ([options, judgesColours]) => {
-  const seen = new Set(), repeated = judgesColours ? [...document.querySelectorAll("pre span")]
-    .filter((s) => {
-      const { color, backgroundColor } = getComputedStyle(s);
-      const key = [color, backgroundColor, s.closest("div[class*=cell_]")?.className].join();
-      return s.childElementCount === 0 && (seen.has(key) || !seen.add(key));
-    }) : [];
-  const inside = "svg[aria-label], svg[aria-hidden=true], mjx-assistive-mml";
-  const emptied = [...document.querySelectorAll(inside)].map((e) => [e, [...e.childNodes]]);
-  emptied.forEach(([e]) => e.replaceChildren());
-  repeated.forEach((s) => { s.style.display = "none"; });
-  const found = (await axe.run(document, options)).violations;
-  repeated.forEach((s) => { s.style.display = ""; });
-  emptied.forEach(([e, children]) => e.replaceChildren(...children));
-  return found.flatMap((rule) =>
-    rule.nodes.map((n) => `${rule.id}: ${n.html.slice(0, 150)} (${n.failureSummary})`));
-}"""
-
-
-@pytest.mark.parametrize("how", ["light", "dark", "phone"])
-def test_meets_wcag(visit: Visit, how: str) -> None:
-    """No violation of WCAG 2.2, levels A and AA, that axe can find."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    page = at(visit, NARROW if how == "phone" else WIDE, "dark" if how == "dark" else "light")
-    rules: Any = STANDARDS  # in the narrow window only those that depend on the width
-    if how == "phone":
-        rules = {"type": "rule", "values": ["scrollable-region-focusable", "target-size"]}
-    if not page.evaluate("() => 'axe' in window"):
-        page.evaluate(Axe().axe_script)
-    options = {"runOnly": rules, "resultTypes": ["violations"], "preload": False}
-    assert page.evaluate(AXE, [options, how != "phone"]) == []
+    assert visit.errors == []
 
 
 CARDS = """() => [...document.querySelectorAll(".advreg-figure, .explore")].flatMap((figure) => {
@@ -261,6 +230,43 @@ def test_figures_follow_the_theme(visit: Visit) -> None:
         assert page.evaluate(CARDS) == []
         assert set(page.evaluate(INKS)) <= {seen[theme]}
     assert seen["light"] != seen["dark"]
+
+
+# What axe need not walk through is taken out meanwhile, tens of thousands of nodes on a long page:
+# the insides of drawings, one picture each to a screen reader; MathJax's own MathML; and, where
+# colours are judged, all but the first of the words of code that share a colour.
+AXE = """async ([options, judgesColours]) => {
+  const seen = new Set(), repeated = judgesColours ? [...document.querySelectorAll("pre span")]
+    .filter((s) => {
+      const { color, backgroundColor } = getComputedStyle(s);
+      const key = [color, backgroundColor, s.closest("div[class*=cell_]")?.className].join();
+      return s.childElementCount === 0 && (seen.has(key) || !seen.add(key));
+    }) : [];
+  const inside = "svg[aria-label], svg[aria-hidden=true], mjx-assistive-mml";
+  const emptied = [...document.querySelectorAll(inside)].map((e) => [e, [...e.childNodes]]);
+  emptied.forEach(([e]) => e.replaceChildren());
+  repeated.forEach((s) => { s.style.display = "none"; });
+  const found = (await axe.run(document, options)).violations;
+  repeated.forEach((s) => { s.style.display = ""; });
+  emptied.forEach(([e, children]) => e.replaceChildren(...children));
+  return found.flatMap((rule) =>
+    rule.nodes.map((n) => `${rule.id}: ${n.html.slice(0, 150)} (${n.failureSummary})`));
+}"""
+
+
+@pytest.mark.parametrize("how", ["dark", "light", "phone"])  # no theme twice
+def test_meets_wcag(visit: Visit, how: str) -> None:
+    """No violation of WCAG 2.2, levels A and AA, that axe can find."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = at(visit, NARROW if how == "phone" else WIDE, "dark" if how == "dark" else "light")
+    rules: Any = STANDARDS  # in the narrow window only those that depend on the width
+    if how == "phone":
+        rules = {"type": "rule", "values": ["scrollable-region-focusable", "target-size"]}
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(Axe().axe_script)
+    options = {"runOnly": rules, "resultTypes": ["violations"], "preload": False}
+    assert page.evaluate(AXE, [options, how != "phone"]) == []
 
 
 CUT_OFF = """() => [...document.querySelectorAll("article *")]
