@@ -123,16 +123,22 @@ def feed_mathjax(app: Sphinx, config: Config) -> None:
     config.mathjax3_config = mathjax
 
 
-def keep_plain_formulas(
+_LABEL = re.compile(
+    r"(?:(?:Theorem|Proposition|Lemma|Corollary|Definition|Observation|Remark)s? )?"
+    r"``((?:thm|prop|lem|cor|def|obs|rem)-[a-z0-9-]+)``"
+)
+
+
+def adapt_docstring(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """Let docstrings write ``|x|`` and ``(..., *shape)`` as Python programmers do.
+    """Let docstrings be written for those who read them in Python.
 
-    To reStructuredText a bar starts a substitution and a star an emphasis; both are escaped,
-    except between backquotes.
+    ``Theorem ``thm-picard`` `` becomes a link to that theorem.  In plain formulas such as ``|x|``
+    and ``(..., *shape)`` a bar and a star would start markup; both are escaped.
     """
     for i, line in enumerate(lines):
-        parts = re.split(r"(``.*?``|`[^`]*`)", line)
+        parts = re.split(r"(``.*?``|`[^`]*`)", _LABEL.sub(r":prf:ref:`\1`", line))
         parts[::2] = [re.sub(r"\||(?<=, )\*", r"\\\g<0>", part) for part in parts[::2]]
         lines[i] = "".join(parts)
 
@@ -143,5 +149,5 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("notation", Notation)
     app.add_directive("inline-svg", InlineSvg)
     app.connect("config-inited", feed_mathjax)
-    app.connect("autodoc-process-docstring", keep_plain_formulas, priority=900)  # after napoleon
+    app.connect("autodoc-process-docstring", adapt_docstring, priority=900)  # after napoleon
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

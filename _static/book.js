@@ -11,3 +11,13 @@ window.addEventListener("load", async () => {
   const wide = "div.math mjx-container, span.math, figure.advreg-figure, .explore-frames";
   for (const element of document.querySelectorAll(wide)) observer.observe(element);
 });
+
+// Paper is white: print in the light theme, whatever is on the screen.
+let onScreen;
+window.addEventListener("beforeprint", () => {
+  onScreen = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+});
+window.addEventListener("afterprint", () => {
+  document.documentElement.dataset.theme = onScreen;
+});

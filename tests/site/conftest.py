@@ -25,10 +25,9 @@ def pages() -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``address`` runs once for each page; xdist keeps a page in one process."""
+    """A test that takes ``address`` runs once for each page."""
     if "address" in metafunc.fixturenames:
-        cases = [pytest.param(p, marks=pytest.mark.xdist_group(p)) for p in pages() or ["no-site"]]
-        metafunc.parametrize("address", cases, indirect=True, scope="module")
+        metafunc.parametrize("address", pages() or ["no-site"], indirect=True, scope="module")
 
 
 def absent(reason: str) -> None:

@@ -291,3 +291,18 @@ def test_is_light(visit: Visit, site: Path, address: str) -> None:
     heaviest = sorted(weights.items(), key=lambda item: -item[1])[:5]
     assert sum(weights.values()) <= VISIT_BYTES, heaviest
     assert len(weights) >= 5  # the measurement has seen the style sheets and scripts
+
+
+def test_prints_dark_on_white(browser: Any, server: str) -> None:
+    """Whoever reads in the dark theme does not print pale ink."""
+    context = browser.new_context(color_scheme="dark")
+    page = Visit(context.new_page(), server).open("index.html", keep_bodies=False).page
+    theme = "document.documentElement.dataset.theme"
+    seen = [page.evaluate(theme)]
+    for event in ("beforeprint", "afterprint"):
+        page.evaluate("name => window.dispatchEvent(new Event(name))", event)
+        seen.append(page.evaluate(theme))
+    page.pdf()  # a real print: the theme comes back after it
+    seen.append(page.evaluate(theme))
+    context.close()
+    assert seen == ["dark", "light", "dark", "dark"]

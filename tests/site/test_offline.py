@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from functools import cache
 from pathlib import Path
@@ -58,6 +60,21 @@ def test_no_style_sheet_names_another_host(site: Path) -> None:
                 continue
             assert not REMOTE.match(url), f"{sheet.name}: {url}"
             assert (sheet.parent / unquote(urlsplit(url).path)).is_file(), f"{sheet.name}: {url}"
+
+
+def test_the_icon_font_holds_every_icon(site: Path) -> None:
+    """Style sheets write icons as characters; the small font inside the theme's has them all."""
+    from fontTools.ttLib import TTFont
+
+    sheets = "".join(p.read_text("utf8") for p in site.rglob("*.css"))
+    written = {ord(c) for c in re.findall("[\ue000-\uf8ff]", sheets)}
+    written |= {
+        int(code, 16) for code in re.findall(r"""content:\s*["']\\(f[0-9a-f]{3})\b""", sheets)
+    }
+    fonts = re.findall(r"data:font/woff;base64,([A-Za-z0-9+/=]+)", sheets)
+    held = {c for f in fonts for c in TTFont(io.BytesIO(base64.b64decode(f))).getBestCmap()}
+    assert len(written) > 20
+    assert {hex(c) for c in written - held} == set()
 
 
 def test_links_lead_somewhere(site: Path, address: str) -> None:
