@@ -143,6 +143,26 @@ def test_a_label_used_twice(book: Path) -> None:
     assert "duplicate theorem label 'thm-bound'" in warning
 
 
+LEDGER = """[[claim]]
+label = "{label}"
+chapter = 1
+statement = "the gain is bounded"
+kind = "theorem"
+provenance = "proof in the text"
+witness = "tests/test_gain.py::test_bound"
+"""
+
+
+def test_a_statement_that_the_ledger_does_not_hold(book: Path) -> None:
+    edit(book / "statements.md", "The {term}`gain` is finite.", "```{claims}\n:all:\n```")
+    (book / "claims.toml").write_text(LEDGER.format(label="thm-bound"), "utf8")
+    code, log = build(book)
+    assert code != 0  # there is a row, but no such test, and nothing was recorded
+    first, second = warnings_in(log)
+    assert "the witness of thm-bound, tests/test_gain.py::test_bound, does not exist" in first
+    assert "thm-bound: its witness recorded nothing" in second
+
+
 def test_a_page_that_asks_another_host(book: Path) -> None:
     image = '<img src="https://example.org/plot.png" alt="a plot from elsewhere">'
     edit(book / "index.md", "It has what", f"{image}\n\nIt has what")
