@@ -6,6 +6,7 @@ them and so follow the light and the dark theme.  Figures never compute; computa
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import html
@@ -25,6 +26,7 @@ import numpy as np
 from matplotlib import textpath
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 __all__ = [
     "COLOURS",
@@ -453,6 +455,8 @@ def _serialise(element: ET.Element) -> str:
             value = value.replace("; ", ";").replace(": ", ":")
             for reserved, css in _CSS.items():
                 value = value.replace(reserved, css)
+        elif name == _HREF and value.startswith("data:image/png;base64,"):
+            value = _smaller_png(value)
         name = "href" if name == _HREF else name
         parts.append(f' {name}="{html.escape(value, quote=True)}"')
     inner = "".join(_serialise(child) for child in element)
@@ -460,6 +464,18 @@ def _serialise(element: ET.Element) -> str:
         inner = html.escape(element.text.strip()) + inner
     parts.append(f">{inner}</{tag}>" if inner else "/>")
     return "".join(parts)
+
+
+def _smaller_png(uri: str) -> str:
+    """The same image in fewer bytes: no opaque alpha channel, one channel if it is grey."""
+    head, _, data = uri.partition(",")
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    if image.mode == "RGBA" and image.getextrema()[3] == (255, 255):
+        image = image.convert("RGB")
+    if image.mode == "RGB" and len({channel.tobytes() for channel in image.split()}) == 1:
+        image = image.getchannel(0)
+    image.save(buffer := io.BytesIO(), "PNG", optimize=True)
+    return f"{head},{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _hoist_style(group: ET.Element) -> None:

@@ -179,3 +179,24 @@ def test_picard_plot_leaves_gaps_at_zero_singular_values():
 def test_figure_refuses_an_unknown_size():
     with pytest.raises(ValueError, match="'one' or 'two'"):
         plotting.figure("three")
+
+
+def test_embedded_images_get_smaller_and_stay_the_same(published):
+    import base64
+    import io
+
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for colours, mode in (("gray", "L"), ("viridis", "RGB")):
+        fig, ax = plotting.figure()
+        picture = ax.imshow(rng.uniform(size=(16, 16)), cmap=colours, interpolation="none")
+        buffer = io.StringIO()
+        fig.savefig(buffer, format="svg")
+        before, after = (
+            Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", text)[1])))
+            for text in (buffer.getvalue(), plotting._svg_of([fig], [ALT])[0][0])
+        )
+        assert picture.get_array().shape == before.size == after.size
+        assert before.mode == "RGBA" and after.mode == mode
+        np.testing.assert_array_equal(before.convert("RGB"), after.convert("RGB"))
