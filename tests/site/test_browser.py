@@ -181,13 +181,15 @@ def test_pictures_have_text_alternatives(visit: Visit) -> None:
 FRAMES = """(figure) => ({
   shown: [...figure.querySelectorAll(".explore-frames > [data-text]")]
     .flatMap((f, i) => (f.hidden || !f.getClientRects().length ? [] : [i])),
+  names: [...figure.querySelectorAll(".explore-frames > [data-text]:not([hidden])")]
+    .map((f) => f.dataset.text),
   texts: [...figure.querySelectorAll("input")].map((r) => r.getAttribute("aria-valuetext")),
   outputs: [...figure.querySelectorAll("output")].map((o) => o.value),
 })"""
 
 
 def test_sliders_move_by_keyboard(visit: Visit) -> None:
-    """An arrow key on a slider shows another frame and says another value."""
+    """An arrow key on a slider says another value and shows the frame that belongs to it."""
     page = at(visit)
     for figure in page.query_selector_all("figure.explore"):
         inputs = figure.query_selector_all("input[type=range]")
@@ -203,6 +205,8 @@ def test_sliders_move_by_keyboard(visit: Visit) -> None:
             assert before["shown"] != after["shown"]
             assert before["texts"][i] != after["texts"][i]
             assert after["texts"] == after["outputs"]
+            for state in (before, after):  # the frame of these very values, not just another one
+                assert state["names"] == [", ".join(state["texts"])]
     assert visit.errors == []
 
 
