@@ -12,7 +12,6 @@ Everything is float64; integers and other floating types are converted, complex 
 from __future__ import annotations
 
 import math
-import numbers
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
+from advreg._checks import finite, integer, number, positive
 from advreg.operators import Operator
 
 __all__ = [
@@ -59,52 +59,13 @@ FilterFunction = Callable[[ArrayLike, ArrayLike], Array]
 
 EPS = float(np.finfo(np.float64).eps)
 
-# ---------------------------------------------------------------------------- at the door
-
-
-def _real(value: ArrayLike, name: str) -> Array:
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    return array.astype(np.float64)
-
-
-def _finite(value: ArrayLike, name: str, *, least: float = -math.inf) -> Array:
-    array = _real(value, name)
-    if not np.isfinite(array).all() or (array < least).any():
-        what = "finite" if least == -math.inf else f"finite and at least {least:g}"
-        raise ValueError(f"every entry of {name} must be {what}")
-    return array
-
-
-def _positive(value: ArrayLike, name: str) -> Array:
-    """Positive numbers; infinity is one of them (q = 0), NaN is not."""
-    array = _real(value, name)
-    if not (array > 0).all():
-        raise ValueError(f"{name} must be positive, got {array[~(array > 0)].flat[0]}")
-    return array
-
-
-def _integer(value: int, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return int(value)
-
-
-def _number(value: float, name: str, least: float, *, strict: bool = False) -> float:
-    array = _finite(value, name)
-    if array.ndim or array < least or (strict and array == least):
-        bound = f"{'greater than' if strict else 'at least'} {least:g}"
-        raise ValueError(f"{name} must be one number {bound}, got {value!r}")
-    return float(array)
-
 
 def _norm(a: Array) -> float:
     return float(np.linalg.norm(a))
 
 
 def _sigma_and(sigma: ArrayLike, other: Array, name: str) -> tuple[Array, Array]:
-    s = _finite(sigma, "sigma", least=0.0)
+    s = finite(sigma, "sigma", least=0.0)
     try:
         np.broadcast_shapes(s.shape, other.shape)
     except ValueError:
@@ -146,7 +107,7 @@ def tsvd(sigma: ArrayLike, alpha: ArrayLike) -> Array:
     -----
     Source: Proposition ``prop-filter-zoo`` (chapter 1).
     """
-    s, a = _sigma_and(sigma, _positive(alpha, "alpha"), "alpha")
+    s, a = _sigma_and(sigma, positive(alpha, "alpha"), "alpha")
     return (s**2 >= a).astype(np.float64)
 
 
@@ -156,7 +117,7 @@ def tikhonov(sigma: ArrayLike, alpha: ArrayLike) -> Array:
 
     Parameters, result, errors and source as for :func:`tsvd`.
     """
-    s, a = _sigma_and(sigma, _positive(alpha, "alpha"), "alpha")
+    s, a = _sigma_and(sigma, positive(alpha, "alpha"), "alpha")
     return s**2 / (s**2 + a)
 
 
@@ -167,7 +128,7 @@ def iterated_tikhonov(sigma: ArrayLike, alpha: ArrayLike, order: int = 2) -> Arr
     Parameters, result, errors and source as for :func:`tsvd`; `order` is an integer of at
     least 1, and 1 is :func:`tikhonov`.
     """
-    m = _integer(order, "order", 1)
+    m = integer(order, "order", 1)
     # expm1 and log1p: for sigma^2 << alpha the difference "1 - power" would lose every digit.
     return -np.expm1(-m * np.log1p(_quotient(sigma, alpha)))
 
@@ -201,11 +162,11 @@ def landweber(sigma: ArrayLike, iterations: ArrayLike, step: float = 1.0) -> Arr
     -----
     Source: Proposition ``prop-landweber`` (chapter 1).
     """
-    count = _finite(iterations, "iterations", least=0.0)
+    count = finite(iterations, "iterations", least=0.0)
     if (count != np.floor(count)).any():
         raise ValueError(f"iterations must be whole numbers, got {iterations!r}")
     s, count = _sigma_and(sigma, count, "iterations")
-    t = _number(step, "step", 0.0, strict=True) * s**2
+    t = number(step, "step", 0.0, strict=True) * s**2
     if t.size and t.max() >= 2.0:
         raise ValueError(
             f"step = {step:g} is too long: for sigma_1 = {s.max():g} the iteration converges "
@@ -229,7 +190,7 @@ def clip(sigma: ArrayLike, alpha: ArrayLike) -> Array:
 
     Parameters, result, errors and source as for :func:`tsvd`.
     """
-    s, a = _sigma_and(sigma, _positive(alpha, "alpha"), "alpha")
+    s, a = _sigma_and(sigma, positive(alpha, "alpha"), "alpha")
     return np.minimum(1.0, s / np.sqrt(a))
 
 
@@ -242,7 +203,7 @@ def l2_game(sigma: ArrayLike, alpha: ArrayLike) -> Array:
 
 
 def _quotient(sigma: ArrayLike, alpha: ArrayLike) -> Array:
-    s, a = _sigma_and(sigma, _positive(alpha, "alpha"), "alpha")
+    s, a = _sigma_and(sigma, positive(alpha, "alpha"), "alpha")
     with np.errstate(over="ignore"):  # an infinite quotient means q = 1, as it should
         return s**2 / a
 
@@ -254,7 +215,7 @@ def _landweber_alpha(sigma: ArrayLike, alpha: ArrayLike) -> Array:
     q <= min(1, k sigma^2) <= sqrt(k) sigma.  Rounding up would break it: for alpha > 1 one
     iteration would remain, and sigma^2 <= sigma / sqrt(alpha) fails as alpha grows.
     """
-    s, a = _sigma_and(sigma, _positive(alpha, "alpha"), "alpha")
+    s, a = _sigma_and(sigma, positive(alpha, "alpha"), "alpha")
     if s.size and s.max() > 1 + 1e-12:
         raise ValueError(
             f"the Landweber filter needs sigma_1 <= 1, got {s.max():g}: divide the operator and "
@@ -344,7 +305,7 @@ def _resolve(filter: Filter | str | FilterFunction) -> Filter:
 def _factors(filter: Filter, sigma: Array, alpha: Array) -> Array:
     """Filter factors of shape (*alpha.shape, k), checked."""
     shape = (*alpha.shape, sigma.size)
-    q = _finite(filter.q(sigma, alpha[..., None]), "the filter factors")
+    q = finite(filter.q(sigma, alpha[..., None]), "the filter factors")
     return np.broadcast_to(q, shape)
 
 
@@ -371,7 +332,7 @@ def gain(q: ArrayLike, sigma: ArrayLike) -> Array:
     -----
     Source: Definition ``def-filter`` (chapter 1).
     """
-    s, q = _sigma_and(sigma, _finite(q, "q"), "q")
+    s, q = _sigma_and(sigma, finite(q, "q"), "q")
     s, q = np.broadcast_arrays(s, q)
     if (q[s == 0] != 0).any():
         raise ValueError("q must be 0 wherever sigma is 0: there is nothing to invert")
@@ -416,7 +377,7 @@ def reconstruct(
     -----
     Source: Definition ``def-filter`` (chapter 1).
     """
-    a = _positive(alpha, "alpha")
+    a = positive(alpha, "alpha")
     if a.ndim > 1:
         raise ValueError(f"alpha must be a number or a vector, got shape {a.shape}")
     sigma, c = operator.singular_values, operator.analyse(y)
@@ -568,7 +529,7 @@ def expected_squared_error(
     -----
     Source: Proposition ``prop-white-noise`` (chapter 1).
     """
-    d = _finite(delta, "delta", least=0.0)
+    d = finite(delta, "delta", least=0.0)
     b, g = _bias_coefficients(x, q), gain(q, sigma)
     return _unwrap((b**2).sum(axis=-1) + d**2 * (g**2).sum(axis=-1))
 
@@ -613,7 +574,7 @@ def worst_case_error(
     -----
     Source: Definition ``def-convergent-regularization`` (chapter 1).
     """
-    d = _finite(delta, "delta", least=0.0)
+    d = finite(delta, "delta", least=0.0)
     b, g = np.broadcast_arrays(np.abs(_bias_coefficients(x, q)), np.abs(gain(q, sigma)))
     shape = np.broadcast_shapes(b.shape[:-1], d.shape)
     b, g = (np.broadcast_to(a, (*shape, a.shape[-1])) for a in (b, g))
@@ -663,7 +624,7 @@ def _worst_direction(b: Array, g: Array, d: Array) -> tuple[Array, Array]:
 
 
 def _bias_coefficients(x: ArrayLike, q: ArrayLike) -> Array:
-    x, q = _finite(x, "x"), _finite(q, "q")
+    x, q = finite(x, "x"), finite(q, "q")
     if x.ndim != 1 or q.shape[-1:] != x.shape:
         raise ValueError(
             f"x must be the vector of k coefficients and q of shape (..., k); got {x.shape} and "
@@ -717,8 +678,8 @@ def landweber_iteration(
     -----
     Source: Proposition ``prop-landweber`` (chapter 1).
     """
-    y, m = _data(operator, y), _integer(iterations, "iterations", 0)
-    step, norm = _number(step, "step", 0.0, strict=True), operator.norm()
+    y, m = _data(operator, y), integer(iterations, "iterations", 0)
+    step, norm = number(step, "step", 0.0, strict=True), operator.norm()
     if step * norm**2 >= 2:
         raise ValueError(
             f"step = {step:g} is too long: the iteration converges only for "
@@ -769,8 +730,8 @@ def cgls(
     -----
     Source: Proposition ``prop-cgls`` (chapter 1).
     """
-    y, m = _data(operator, y), _integer(iterations, "iterations", 0)
-    level = -1.0 if stop is None else _number(stop, "stop", 0.0)
+    y, m = _data(operator, y), integer(iterations, "iterations", 0)
+    level = -1.0 if stop is None else number(stop, "stop", 0.0)
     x, r = [np.zeros(operator.domain_shape)], y
     s = p = operator.adjoint(r)
     residual, norm, rounding = [_norm(y)], 0.0, 10 * EPS
@@ -797,7 +758,7 @@ def cgls(
 
 
 def _data(operator: Operator, y: ArrayLike) -> Array:
-    y = _finite(y, "y")
+    y = finite(y, "y")
     if y.shape != operator.range_shape:
         raise ValueError(f"y must be one data array of shape {operator.range_shape}, got {y.shape}")
     return y
@@ -854,7 +815,7 @@ class _Problem:
 
 
 def _grid(alphas: ArrayLike, least: int) -> Array:
-    grid = np.unique(_positive(alphas, "alphas"))
+    grid = np.unique(positive(alphas, "alphas"))
     if np.ndim(alphas) != 1 or grid.size < least or not np.isfinite(grid).all():
         raise ValueError(
             f"alphas must be a vector of at least {least} different positive finite numbers, got "
@@ -914,7 +875,7 @@ def discrepancy_principle(
     Source: Lemma ``lem-discrepancy`` and Theorem ``thm-discrepancy-rate`` (chapter 1).
     """
     problem = _Problem(operator, y, filter)
-    level = _number(tau, "tau", 1.0) * _number(delta_norm, "delta_norm", 0.0, strict=True)
+    level = number(tau, "tau", 1.0) * number(delta_norm, "delta_norm", 0.0, strict=True)
     if alphas is not None:
         grid = _grid(alphas, 1)
         score = problem.residual(grid)
@@ -1116,7 +1077,7 @@ def oracle(
     ValueError
         If shapes clash or an entry is not finite.
     """
-    problem, grid, x = _Problem(operator, y, filter), _grid(alphas, 1), _finite(x, "x")
+    problem, grid, x = _Problem(operator, y, filter), _grid(alphas, 1), finite(x, "x")
     if x.shape != operator.domain_shape:
         raise ValueError(f"x must have shape {operator.domain_shape}, got {x.shape}")
     truth = operator.analyse_domain(x)
@@ -1145,11 +1106,11 @@ def alpha_grid(sigma: ArrayLike, points: int) -> Array:
     ValueError
         If sigma does not hold two different positive numbers (whose squares do not underflow).
     """
-    squares = _finite(sigma, "sigma", least=0.0) ** 2
+    squares = finite(sigma, "sigma", least=0.0) ** 2
     squares = squares[squares >= np.finfo(np.float64).tiny]
     if squares.size == 0 or squares.min() == squares.max():
         raise ValueError("a grid needs two different positive singular values")
-    return np.geomspace(squares.min(), squares.max(), _integer(points, "points", 2))
+    return np.geomspace(squares.min(), squares.max(), integer(points, "points", 2))
 
 
 def slope(x: ArrayLike, y: ArrayLike) -> float:
@@ -1169,7 +1130,7 @@ def slope(x: ArrayLike, y: ArrayLike) -> float:
     ValueError
         If an entry is not positive and finite, shapes differ, or all x are equal.
     """
-    x, y = _finite(x, "x"), _finite(y, "y")
+    x, y = finite(x, "x"), finite(y, "y")
     if x.ndim != 1 or x.shape != y.shape or (x <= 0).any() or (y <= 0).any():
         raise ValueError("slope needs two vectors of one length with positive entries")
     log_x, log_y = np.log(x), np.log(y)

@@ -1,0 +1,52 @@
+"""What public functions check at the door, in words a student understands."""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def real(value: ArrayLike, name: str) -> Array:
+    """Return `value` as float64; integers are converted, complex numbers and objects refused."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    return array.astype(np.float64)
+
+
+def finite(value: ArrayLike, name: str, *, least: float = -math.inf) -> Array:
+    """Return `value` as float64 if every entry is finite and at least `least`."""
+    array = real(value, name)
+    if not np.isfinite(array).all() or (array < least).any():
+        what = "finite" if least == -math.inf else f"finite and at least {least:g}"
+        raise ValueError(f"every entry of {name} must be {what}")
+    return array
+
+
+def positive(value: ArrayLike, name: str) -> Array:
+    """Return `value` as float64 if it is positive; infinity passes (q = 0), NaN does not."""
+    array = real(value, name)
+    if not (array > 0).all():
+        raise ValueError(f"{name} must be positive, got {array[~(array > 0)].flat[0]}")
+    return array
+
+
+def integer(value: int, name: str, least: int) -> int:
+    """Return `value` if it is an integer, of Python or numpy, of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
+
+
+def number(value: float, name: str, least: float, *, strict: bool = False) -> float:
+    """Return `value` if it is one finite number of at least `least` (or above it: `strict`)."""
+    array = finite(value, name)
+    if array.ndim or array < least or (strict and array == least):
+        bound = f"{'greater than' if strict else 'at least'} {least:g}"
+        raise ValueError(f"{name} must be one number {bound}, got {value!r}")
+    return float(array)
