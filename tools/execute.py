@@ -71,11 +71,10 @@ def key_of(path: Path) -> str:
         todo |= imported(source) - modules
     files = [ROOT / "constraints.txt", ROOT / "lib/advreg/__init__.py"]
     files += [ROOT / "lib/advreg" / f"{name}.py" for name in sorted(modules)]
-    files += sorted(
-        p
-        for p in path.parent.iterdir()
-        if p.is_file() and p.suffix not in {".ipynb", ".md", ".pyc"}
-    )
+    beside = (p for p in path.parent.iterdir() if p.is_file())
+    files += (beside := sorted(p for p in beside if p.suffix not in {".ipynb", ".md", ".pyc"}))
+    if any(p.suffix == ".py" for p in beside):  # the checks of exercises
+        files += sorted((ROOT / "lib/coursework").glob("*.py"))
     digest = hashlib.sha256(code.encode())
     for file in files:
         digest.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())

@@ -1,45 +1,17 @@
 """The exercises of chapter 1: right answers pass, every known wrong answer gets its sentence."""
 
-import importlib.util
 import math
-import re
-import types
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
+from exercise_suite import ExerciseSuite, load_checks, rejected, run_notebook
 from scipy import integrate, optimize, stats
 from scipy.sparse.linalg import LinearOperator, cg, lsqr
 
 from advreg import data, operators, spectral
 
-FOLDER = Path(__file__).resolve().parents[2] / "chapters/01_inverse_problems/exercises"
-NOTEBOOK = FOLDER / "exercises.ipynb"
-_spec = importlib.util.spec_from_file_location("checks_ch01", FOLDER / "checks.py")
-checks = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(checks)
-
-
-def rejected(sentences):
-    return [s for s in sentences if s.startswith("not yet: ")]
-
-
-def run_notebook():
-    """What the solution cells of the notebook define, and what its checks say of them."""
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
-    code = [c for c in cells if c.cell_type == "code"]
-    space, said = {}, {}
-    exec(code[0].source.replace("import checks", ""), space)
-    space["checks"] = types.SimpleNamespace(**vars(checks))
-    for cell in code:
-        if "solution" in cell.metadata.get("tags", []):
-            exec(cell.source, space)
-        elif cell.source.startswith("checks.tell("):
-            name = re.match(r"checks\.tell\(checks\.(\w+)\(", cell.source)[1]
-            space["checks"].tell = lambda sentences, name=name: said.update({name: sentences})
-            exec(cell.source, space)
-    return space, said
+FOLDER = "01_inverse_problems"
+checks = load_checks(FOLDER)
 
 
 # ------------------------------------------------------------- right answers, done differently
@@ -227,146 +199,16 @@ FUNCTION = {  # what the notebook calls the function, where the check has anothe
 }
 
 
-def test_every_check_is_tested():
-    found = {name for name, value in vars(checks).items() if isinstance(value, checks.Check)}
-    assert found == set(RIGHT)
+class TestChapter1(ExerciseSuite):
+    folder = FOLDER
+    right = RIGHT
+    allowed = {"broken_truncation": 1, "broken_saturation": 1, "boundary_rates": 1}  # noqa: RUF012
+    least = 16
 
 
 @pytest.fixture(scope="module")
-def notebook():
-    return run_notebook()
-
-
-@pytest.fixture(scope="module")
-def answers(notebook):
-    return notebook[0]
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_the_solution_passes(name, notebook):
-    sentences = notebook[1][name]
-    assert len(sentences) == len(getattr(checks, name).properties)
-    assert rejected(sentences) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "i"), [(name, i) for name in RIGHT for i in range(len(RIGHT[name][1]))]
-)
-def test_other_right_answers_pass(name, i):
-    further, others = RIGHT[name]
-    assert rejected(getattr(checks, name)(others[i], *further)) == []
-
-
-MISTAKES = [(name, i) for name in RIGHT for i in range(len(getattr(checks, name).mistakes))]
-
-
-@pytest.mark.parametrize(
-    ("name", "i"), MISTAKES, ids=[getattr(checks, n).mistakes[i][1].__name__ for n, i in MISTAKES]
-)
-def test_known_mistakes_are_named(name, i):
-    check, further = getattr(checks, name), RIGHT[name][0]
-    sentence, wrong = check.mistakes[i]
-    sentences = check(wrong, *further)
-    assert any(sentence in s for s in rejected(sentences)), sentences
-    others = {other for other, _ in check.mistakes} - {sentence}
-    assert not any(other in s for s in sentences for other in others), sentences
-
-
-def test_every_code_exercise_knows_two_mistakes():
-    for name in RIGHT:
-        assert len(getattr(checks, name).mistakes) >= 2, name
-
-
-class Hostile:
-    """Neither a number nor convertible to one."""
-
-    def __array__(self, *args, **kwargs):
-        raise RuntimeError("no array here")
-
-
-def _raise(*args):
-    raise ZeroDivisionError("oh no")
-
-
-def _exit(*args):
-    raise SystemExit(3)
-
-
-def _unwritten(*args):
-    raise NotImplementedError
-
-
-ODD = {
-    "none": lambda *args: None,
-    "zero": lambda *args: 0.0,
-    "one": lambda *args: 1.0,
-    "nan": lambda *args: math.nan,
-    "zeros": lambda *args: np.zeros(_shape(args)),
-    "ones": lambda *args: np.ones(_shape(args)),
-    "nans": lambda *args: np.full(_shape(args), np.nan),
-    "infinity": lambda *args: np.full(_shape(args), np.inf),
-    "huge": lambda *args: np.full(_shape(args), 1e300),
-    "huge-number": lambda *args: 1e300,
-    "negative": lambda *args: np.full(_shape(args), -1.0),
-    "negative-number": lambda *args: -1.0,
-    "tiny-number": lambda *args: 1e-300,
-    "wrong-shape": lambda *args: np.ones((3, 1, 2)),
-    "empty": lambda *args: np.array([]),
-    "string": lambda *args: "0.5",
-    "list-of-strings": lambda *args: ["a", "b"],
-    "ragged": lambda *args: [[1.0], [1.0, 2.0]],
-    "complex": lambda *args: np.ones(_shape(args)) * 1j,
-    "boolean": lambda *args: True,
-    "object": lambda *args: object(),
-    "hostile": lambda *args: Hostile(),
-    "raises": _raise,
-    "exits": _exit,
-    "unwritten": _unwritten,
-    "too-few-arguments": lambda: 1.0,
-    "echo": lambda *args: args[0],
-    "not-a-function": 0.5,
-    "an-array": np.ones(3),
-}
-
-
-def _shape(args):
-    """The shape of an answer: that of the first array or of the operator's unknown."""
-    for a in args:
-        if isinstance(a, np.ndarray):
-            return a.shape
-        if isinstance(a, operators.ParallelBeam):
-            return a.range_shape
-        if isinstance(a, operators.Operator):
-            return a.domain_shape
-    return ()
-
-
-@pytest.mark.parametrize("odd", ODD)
-@pytest.mark.parametrize("name", RIGHT)
-def test_odd_answers_get_a_sentence(name, odd):
-    check, further = getattr(checks, name), RIGHT[name][0]
-    sentences = check(ODD[odd], *further)
-    assert len(sentences) == len(check.properties)
-    assert all(isinstance(s, str) and s.startswith(("ok: ", "not yet: ")) for s in sentences)
-    passed = [s for s in sentences if s not in rejected(sentences)]
-    # a prediction or a step number may still be right when the function is not
-    allowed = {"broken_truncation": 1, "broken_saturation": 1, "boundary_rates": 1}
-    assert len(passed) <= allowed.get(name, 0), sentences
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_answers_cannot_change_the_question(name):
-    """A function that spoils its arguments is judged by its result all the same."""
-    check, (further, others) = getattr(checks, name), RIGHT[name]
-
-    def spoils(*args):
-        copies = [np.copy(a) if isinstance(a, np.ndarray) else a for a in args]
-        for a in args:
-            if isinstance(a, np.ndarray):
-                a[...] = 0
-        return others[0](*copies)
-
-    assert rejected(check(spoils, *further)) == []
+def answers():
+    return run_notebook(FOLDER)[0]
 
 
 def test_early_stop_is_named():
@@ -599,50 +441,3 @@ def test_inverse_crime():
 def test_most_modes_of_the_heartbeat_are_blind():
     for width in (4.0, 6.0):
         assert np.mean(operators.gaussian_blur(1024, width).singular_values < 1e-6) > 0.5
-
-
-# ------------------------------------------------------------------- the form of the notebook
-
-
-@pytest.fixture(scope="module")
-def page():
-    return nbformat.read(NOTEBOOK, as_version=4)
-
-
-def test_every_exercise_is_complete(page):
-    text = "\n".join(c.source for c in page.cells if c.cell_type == "markdown")
-    found = dict(re.findall(r"```\{exercise\} .*\n:label: (ex-[a-z-]+)\n\n\*(.+)\*\n", text))
-    assert len(found) >= 10 and len(found) == text.count("{exercise} ")
-    assert text.count("```{admonition} Hint\n:class: tip, dropdown") == len(found)
-    kinds = set()
-    for label, line in found.items():
-        kind, stars, minutes, uses = (part.strip() for part in line.split("·"))
-        kinds.add(kind)
-        assert "{prf:ref}" in uses and stars in {"★", "★★", "★★★"}
-        assert f"```{{solution}} {label}\n:class: dropdown" in text
-        row = next(r for r in text.splitlines() if r.startswith("|") and f"`{label}`" in r)
-        cells = [c.strip() for c in row.split("|")]
-        assert cells[3:6] == [kind, stars, minutes.removesuffix(" min")]
-        for statement in re.findall(r"\{prf:ref\}`([a-z-]+)`", cells[6]):
-            assert statement in uses
-    assert kinds == {"prove", "code", "investigate", "broken proof"}
-
-
-def test_the_first_round_takes_about_three_hours(page):
-    rows = [r for r in page.cells[0].source.splitlines() if r.startswith("| •")]
-    assert 150 <= sum(int(r.split("|")[5]) for r in rows) <= 210
-
-
-def test_solutions_are_hidden_and_checks_are_not(page):
-    code = [c for c in page.cells if c.cell_type == "code"]
-    checked = [c for c in code if c.source.startswith("checks.tell(")]
-    assert len(checked) == len(RIGHT)
-    for cell in checked:
-        before = code[code.index(cell) - 1]
-        assert cell.metadata["tags"] == ["nbval-check-output"]
-        assert before.metadata["tags"] == ["hide-input", "solution"]
-        assert before.metadata["mystnb"]["code_prompt_show"] == "Show the solution"
-        assert before.metadata["mystnb"]["code_prompt_hide"] == "Hide the solution"
-        printed = "".join(o["text"] for o in cell.outputs)
-        assert "not yet" not in printed
-        assert printed.endswith("These checks are necessary, not sufficient.\n")

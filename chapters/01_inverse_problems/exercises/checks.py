@@ -1,12 +1,8 @@
 """Self-checks of the exercises of chapter 1.
 
 ``checks.tell(checks.tikhonov_solve(f))`` asks the function `f` for answers and prints one sentence
-per property: ``ok`` or ``not yet`` with the reason.  Properties are tested against oracles that do
-not use the formula asked for (brute force, a dense solve, a closed form in a special case).  Every
-known mistake is a function that computes the wrong answer, with the sentence that names it; if an
-answer fails and a known mistake reproduces it, the reader gets that sentence.
-
-Nothing that `f` does ends in a traceback.  The checks are necessary, not sufficient.
+per property: ``ok`` or ``not yet`` with the reason.  The oracles are brute force, a dense solve, or
+a closed form in a special case.  The checks are necessary, not sufficient.
 """
 
 from __future__ import annotations
@@ -22,121 +18,11 @@ from scipy.sparse.linalg import LinearOperator, lsqr
 
 from advreg import data, operators, spectral
 from advreg.operators import MatrixOperator, Operator
+from coursework.checks import Check, NotYet, answers, close, numbers, right_step, tell
+
+__all__ = ["tell"]  # beside the checks themselves
 
 SEED = 20260801
-
-
-class NotYet(Exception):
-    """The answer misses a property; the text is what the reader sees."""
-
-
-class Check:
-    """Properties of one exercise and the mistakes it knows.
-
-    Calling it with a function (and further answers, if the exercise asks for them) returns a list
-    of sentences, one per property, each beginning with ``ok: `` or ``not yet: ``.
-    """
-
-    def __init__(self, rtol: float = 1e-6) -> None:
-        self.rtol = rtol  # how closely a known mistake must reproduce an answer
-        self.properties: list[tuple[str, Callable]] = []
-        self.mistakes: list[tuple[str, Callable]] = []
-
-    def property(self, title: str) -> Callable:
-        """Register ``test(ask, *further_answers)``, which raises NotYet."""
-        return lambda test: self.properties.append((title, test)) or test
-
-    def mistake(self, sentence: str) -> Callable:
-        """Register a function that computes a known wrong answer."""
-        return lambda wrong: self.mistakes.append((sentence, wrong)) or wrong
-
-    def __call__(self, answer: Any, *further: Any) -> list[str]:
-        sentences = []
-        for title, test in self.properties:
-            asked: list[tuple[tuple, Any]] = []
-            try:
-                with np.errstate(all="ignore"):  # absurd answers overflow; a sentence says so
-                    test(lambda *args, log=asked: self._ask(answer, args, log), *further)
-                sentences.append(f"ok: {title}")
-            except NotYet as reason:
-                known = self._diagnose(asked)
-                sentences.append(f"not yet: {title}. {f'{known}.' if known else reason}")
-        return sentences
-
-    @staticmethod
-    def _ask(answer: Any, args: tuple, log: list) -> Any:
-        if not callable(answer):
-            raise NotYet(f"Give the function itself, not {_described(answer)}.")
-        try:
-            out = answer(*(np.copy(a) if isinstance(a, np.ndarray) else a for a in args))
-        except NotImplementedError:
-            raise NotYet("The function is not written yet.") from None
-        except (Exception, SystemExit) as error:  # whatever the reader's code does: a sentence
-            text = f"{type(error).__name__}: {error}".strip(": ")
-            raise NotYet(f"Your function stopped with {text}.") from None
-        log.append((args, out))
-        return out
-
-    def _diagnose(self, asked: list[tuple[tuple, Any]]) -> str | None:
-        """The first known mistake that reproduces every answer given."""
-        for sentence, wrong in self.mistakes:
-            try:
-                with np.errstate(all="ignore"):
-                    pairs = [(np.asarray(out), np.asarray(wrong(*a))) for a, out in asked]
-            except Exception:  # the answer is not numeric, or the mistake has none here
-                continue
-            if pairs and all(
-                got.dtype.kind in "fiu"
-                and got.shape == w.shape
-                and np.allclose(got, w, rtol=self.rtol, atol=1e-12, equal_nan=True)
-                for got, w in pairs
-            ):
-                return sentence
-        return None
-
-
-def tell(sentences: Iterable[str]) -> None:
-    """Print the sentences of a check."""
-    print("\n".join(sentences), "These checks are necessary, not sufficient.", sep="\n")
-
-
-def numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """The answer as a finite real array of the given shape, or NotYet."""
-    try:
-        array = np.asarray(value)
-    except Exception:
-        raise NotYet(f"Numbers are expected, but the answer is {_described(value)}.") from None
-    if array.dtype.kind not in "fiu":
-        raise NotYet(f"Real numbers are expected, but the answer is {_described(value)}.")
-    if array.shape != shape:
-        wanted = f"an array of shape {shape}" if shape else "one number"
-        raise NotYet(f"The answer should be {wanted}, but it has shape {array.shape}.")
-    if not np.isfinite(array).all():
-        raise NotYet("The answer contains NaN or infinity.")
-    return array.astype(np.float64)
-
-
-def close(got: Any, want: np.ndarray | float, what: str, rtol: float = 1e-6) -> None:
-    """NotYet unless `got` agrees with `want`, in units of the largest entry of `want`."""
-    want = np.asarray(want, float)
-    got = numbers(got, want.shape)
-    scale = np.abs(want).max() or 1.0
-    error = np.abs(got - want).max() / scale
-    if error > rtol:
-        raise NotYet(f"{what}: off by {error:.1e} relative to the largest entry.")
-
-
-def _described(value: Any) -> str:
-    if value is None:
-        return "None (is a `return` missing?)"
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape} and type {value.dtype}"
-    return f"of type {type(value).__name__}"
-
-
-def _answers(ask: Callable, cases: Iterable[tuple]) -> list[tuple[tuple, Any]]:
-    """Ask everything before judging anything: the more answers, the surer the diagnosis."""
-    return [(case, ask(*case)) for case in cases]
 
 
 def _rng() -> np.random.Generator:
@@ -173,7 +59,7 @@ ADDS_EPS = (
 def _blur_cases(ask: Callable) -> Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Kernel, data with noise in every mode, and the answer, after a look at its spectrum."""
     kernels = [operators.box_blur(*sizes).kernel for sizes in ((64, 8), (36, 6), (15, 4))]
-    asked = _answers(ask, ((k, _rng().standard_normal(k.size)) for k in kernels))
+    asked = answers(ask, ((k, _rng().standard_normal(k.size)) for k in kernels))
     for (kernel, y), x in asked:
         x = numbers(x, y.shape)
         lam, gain = np.fft.fft(kernel), np.fft.fft(x) / np.fft.fft(y)
@@ -251,7 +137,7 @@ honest_sinogram = Check()
 def _sinograms(ask: Callable) -> Iterable[tuple[operators.ParallelBeam, np.ndarray, np.ndarray]]:
     """Scanner, exact data and the answer."""
     scanners = [(operators.ParallelBeam(*sizes),) for sizes in ((32, 48), (24, 30))]
-    for (scanner,), y in _answers(ask, scanners):
+    for (scanner,), y in answers(ask, scanners):
         exact = data.shepp_logan_sinogram(scanner.angles, scanner.detector_grid)
         yield scanner, exact, numbers(y, exact.shape)
 
@@ -341,7 +227,7 @@ def _solved(got: Any, operator: Operator, y: np.ndarray, alpha: float) -> None:
 
 @tikhonov_solve.property("the gradient of ||Ax - y||^2 + alpha ||x||^2 vanishes at x")
 def _(ask: Callable) -> None:
-    for case, x in _answers(ask, _tikhonov_cases()):
+    for case, x in answers(ask, _tikhonov_cases()):
         _solved(x, *case)
 
 
@@ -351,7 +237,7 @@ def _(ask: Callable) -> None:
     a, u, v = _matrix(6, 5, sigma)
     cases = [(MatrixOperator(a), v[:, n], alpha) for n in range(3) for alpha in (0.02, 1.0)]
     for (n, alpha), (_, x) in zip(
-        itertools.product(range(3), (0.02, 1.0)), _answers(ask, cases), strict=True
+        itertools.product(range(3), (0.02, 1.0)), answers(ask, cases), strict=True
     ):
         gain = sigma[n] / (sigma[n] ** 2 + alpha)
         close(x, gain * u[:, n], "x for y = v_n", 1e-5)
@@ -423,7 +309,7 @@ SPECTRUM = np.array([1.2, 0.9, 0.5, 0.2, 0.05])
 @landweber_factors.property("after k iterations the factors are those of the iteration itself")
 def _(ask: Callable) -> None:
     cases = itertools.product((SPECTRUM,), (1, 2, 3, 10, 60), (0.4, 0.6, 1.0))
-    for (_, k, step), q in _answers(ask, cases):
+    for (_, k, step), q in answers(ask, cases):
         error = np.abs(numbers(q, SPECTRUM.shape) - _iterated(SPECTRUM, k, step)).max()
         if error > 1e-8:
             raise NotYet(f"For k = {k} and step {step} the factors are off by {error:.1e}.")
@@ -491,14 +377,7 @@ TRUNCATION_STEPS = {
 
 @broken_truncation.property("the step named is the first that does not follow")
 def _(ask: Callable, step: Any) -> None:
-    _right_step(step, 4, TRUNCATION_STEPS)
-
-
-def _right_step(step: Any, right: int, why: dict[int, str]) -> None:
-    if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or not 1 <= step <= 5:
-        raise NotYet(f"Give the number of a step, 1 to 5; got {step!r}.")
-    if step != right:
-        raise NotYet(why[int(step)])
+    right_step(step, 4, TRUNCATION_STEPS)
 
 
 def _noise(got: Any, sigma: np.ndarray, delta: float) -> np.ndarray:
@@ -513,7 +392,7 @@ def _noise(got: Any, sigma: np.ndarray, delta: float) -> np.ndarray:
 def _(ask: Callable, step: Any) -> None:
     n = np.arange(1, 3001)
     cases = itertools.product((1 / n, n**-2.0), (0.03, 0.01, 0.001, 1e-3 / 3))
-    for (sigma, delta), e in _answers(ask, cases):
+    for (sigma, delta), e in answers(ask, cases):
         e = _noise(e, sigma, delta)
         error = np.linalg.norm((e / sigma)[sigma >= delta])  # x = u_1 is kept: no bias
         if error < 0.5:
@@ -565,7 +444,7 @@ SATURATION_STEPS = {
 
 @broken_saturation.property("the step named is the first that does not follow")
 def _(ask: Callable, step: Any) -> None:
-    _right_step(step, 3, SATURATION_STEPS)
+    right_step(step, 3, SATURATION_STEPS)
 
 
 @broken_saturation.property("the noise stays in the ball, and no alpha at all beats it")
@@ -575,7 +454,7 @@ def _(ask: Callable, step: Any) -> None:
     cases = itertools.chain(
         itertools.product((1 / n,), (1e-2, 1e-4, 1e-6)), itertools.product((n**-0.5,), (1e-2, 1e-4))
     )
-    for (sigma, delta), e in _answers(ask, cases):
+    for (sigma, delta), e in answers(ask, cases):
         e = _noise(e, sigma, delta)
         q = spectral.tikhonov(sigma[:1], alphas)[:, 0]
         first = q * e[0] - (1 - q)  # sigma_1 = 1: error in the mode of x = u_1
@@ -653,7 +532,7 @@ def _exact_best_error(sigma: np.ndarray, x: np.ndarray, delta: float) -> float:
 @boundary_rates.property("in three modes the error is the one that trying all noise gives")
 def _(ask: Callable, predicted: Any) -> None:
     sigma, x = np.array([1.0, 0.5, 0.2]), np.array([0.8, -0.5, 0.6])
-    for (_, _, delta), got in _answers(ask, [(sigma, x, 0.02), (sigma, x, 0.1)]):
+    for (_, _, delta), got in answers(ask, [(sigma, x, 0.02), (sigma, x, 0.1)]):
         ratio = float(numbers(got, ())) / _exact_best_error(sigma, x, delta)
         if not 0.98 < ratio < 1.45:  # the bound "bias plus noise" is at most sqrt(2) larger
             raise NotYet(f"For delta = {delta} your error is {ratio:.2g} times as large.")
@@ -753,7 +632,7 @@ def _discrepancy_tall() -> Iterable[tuple[Operator, np.ndarray, float, float]]:
 
 
 def _fits_the_noise(ask: Callable, cases: Iterable) -> None:
-    for (operator, y, std, tau), alpha in _answers(ask, cases):
+    for (operator, y, std, tau), alpha in answers(ask, cases):
         alpha = float(numbers(alpha, ()))
         if alpha <= 0:
             raise NotYet(f"alpha must be positive, but it is {alpha:g}.")
@@ -828,7 +707,7 @@ discrepancy_error = Check(rtol=1e-4)
 @discrepancy_error.property("in ten modes the error is that of solving each problem by itself")
 def _(ask: Callable, exponent: Any) -> None:
     cases = [(1 / np.arange(1, 11), 0.05, 1.5), (np.geomspace(2, 0.02, 10), 0.01, 1.1)]
-    for (sigma, delta, tau), got in _answers(ask, cases):
+    for (sigma, delta, tau), got in answers(ask, cases):
         operator = MatrixOperator(np.diag(sigma)).compute_singular_system()
         errors = []
         for n in range(1, 10):
@@ -909,7 +788,7 @@ def _(ask: Callable) -> None:
     size, rng = 12, _rng()
     blur = operators.PeriodicBlur(np.r_[0.5, 0.3, np.zeros(size - 3), 0.2])
     a, y = blur.to_matrix(), rng.standard_normal(size)
-    for (_, _, alpha), score in _answers(ask, [(blur, y, alpha) for alpha in (0.01, 0.3, 5.0)]):
+    for (_, _, alpha), score in answers(ask, [(blur, y, alpha) for alpha in (0.01, 0.3, 5.0)]):
         missed = []
         for j in range(size):
             keep = np.arange(size) != j
@@ -925,7 +804,7 @@ def _(ask: Callable) -> None:
         a, _, _ = _matrix(rows, columns, np.geomspace(2, 0.1, 4))
         operator = MatrixOperator(a).compute_singular_system()
         cases.append((operator, _rng().standard_normal(rows), alpha))
-    for (operator, y, alpha), score in _answers(ask, cases):
+    for (operator, y, alpha), score in answers(ask, cases):
         a = operator.to_matrix()
         hat = a @ np.linalg.solve(a.T @ a + alpha * np.eye(a.shape[1]), a.T)
         rest = np.eye(y.size) - hat
@@ -993,7 +872,7 @@ def _heartbeats() -> Iterable[tuple[Operator, np.ndarray, np.ndarray]]:
 @deblur.property("the error is at most 1.4 times that of the best Tikhonov reconstruction")
 def _(ask: Callable) -> None:
     alphas, beats = np.geomspace(1e-6, 1, 60), list(_heartbeats())
-    asked = _answers(ask, [(operator, y) for operator, _, y in beats])
+    asked = answers(ask, [(operator, y) for operator, _, y in beats])
     for ((operator, y), got), (_, x, _) in zip(asked, beats, strict=True):
         best = spectral.oracle(operator, y, "tikhonov", alphas, x).value
         error = np.linalg.norm(numbers(got, x.shape) - x)

@@ -1,0 +1,1 @@
+"""Coursework: what the exercises of every chapter share."""
