@@ -1,7 +1,7 @@
 """Where tensors live: CUDA where it is present, the CPU elsewhere.
 
-``ADVREG_DEVICE=cpu`` or ``cuda`` (or ``cuda:1``) overrides the choice.  Chapters 1-4 work with
-numpy arrays in double precision and never ask.
+``ADVREG_DEVICE=cpu`` or ``cuda`` (or ``cuda:1``) overrides the choice.  In chapters 1-4 only
+gradient-based training asks, in double precision; everything else there is numpy.
 """
 
 from __future__ import annotations
