@@ -1,4 +1,4 @@
-"""Spectral regularization: filters, worst cases, iterations, parameter choice.
+"""Spectral regularization: filters, worst cases, iterations, parameter choice, learned filters.
 
 With the singular system A u_n = sigma_n v_n of an operator, every method of this module is
 
@@ -6,6 +6,7 @@ With the singular system A u_n = sigma_n v_n of an operator, every method of thi
 
 a *filter* q_n = q(sigma_n, alpha) in [0, 1]: the share of the coefficient x_n = <x, u_n> that
 survives in R_alpha A x.  The rest, (1 - q_n) x_n, is the bias, and g_n amplifies the noise.
+Chapter 1 chooses q; the last part of the module (chapter 2) learns g from signals and noise.
 Everything is float64; integers and other floating types are converted, complex numbers refused.
 """
 
@@ -19,7 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import linalg
 from scipy.optimize import brentq
+from scipy.special import zeta
 
 from advreg._checks import finite, integer, number, positive
 from advreg.operators import Operator
@@ -33,8 +36,12 @@ __all__ = [
     "bias",
     "cgls",
     "clip",
+    "critic_gain",
+    "critic_weights",
     "discrepancy_principle",
     "expected_squared_error",
+    "fit_gain",
+    "fit_plug_in",
     "gain",
     "gcv",
     "iterated_tikhonov",
@@ -42,14 +49,24 @@ __all__ = [
     "l_curve",
     "landweber",
     "landweber_iteration",
+    "lmmse",
+    "modal_risk",
+    "model_problem",
+    "modulus",
+    "mse_exponent",
+    "mse_gain",
     "noise_amplification",
     "oracle",
     "picard",
+    "pnp_gain",
+    "post_gain",
     "pseudo_inverse",
+    "rate_constant",
     "reconstruct",
     "showalter",
     "slope",
     "tikhonov",
+    "train_gain",
     "tsvd",
     "worst_case_error",
 ]
@@ -1138,3 +1155,738 @@ def slope(x: ArrayLike, y: ArrayLike) -> float:
     if x.size < 2 or not log_x.any() or (x == x[0]).all():
         raise ValueError("slope needs at least two different x")
     return float(log_x @ log_y / (log_x @ log_x))
+
+
+# ---------------------------------------------------------- learned filters (chapter 2)
+#
+# Every statistic is one number per mode: sigma_n, the signal power Pi_n = E x_n^2, the noise
+# power Delta_n = E eps_n^2 and their correlation Gamma_n = E x_n eps_n.
+
+
+def _modes(**statistics: ArrayLike) -> list[Array]:
+    """The statistics as float64 if they are finite, not negative (but for cross) and fit."""
+    arrays = [
+        finite(value, name, least=-math.inf if name in ("cross", "g") else 0.0)
+        for name, value in statistics.items()
+    ]
+    try:
+        np.broadcast_shapes(*(a.shape for a in arrays))
+    except ValueError:
+        shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(statistics, arrays, strict=True))
+        raise ValueError(
+            f"these shapes do not fit together: {shapes}; the last axis is the mode, and a grid "
+            "of p values has the shape (p, 1), as in noise[:, None]"
+        ) from None
+    return arrays
+
+
+def _correlation(signal: Array, noise: Array, cross: Array) -> None:
+    # The slack is for moments that were themselves computed from samples.
+    if (np.abs(cross) > (1 + 1e-10) * np.sqrt(signal) * np.sqrt(noise)).any():
+        raise ValueError(
+            "cross^2 must not exceed signal * noise (Cauchy-Schwarz): no random x_n and eps_n "
+            "have these second moments"
+        )
+
+
+def _filtered_inverse(sigma: Array, parameter: Array) -> Array:
+    """Return sigma / (sigma^2 + parameter), 0 where sigma = 0 or the parameter is infinite.
+
+    Written as 1 / (sigma + parameter / sigma) it is 1 / sigma for parameter 0 even where
+    sigma^2 underflows.
+    """
+    out = _ratio(parameter, sigma)
+    out += sigma
+    return np.divide(1.0, out, out=out)
+
+
+def _ratio(top: Array, bottom: Array) -> Array:
+    """Return top / bottom, infinite where bottom = 0: no signal, or nothing that tells."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        out = np.asarray(top / bottom)
+    if not bottom.all():
+        np.copyto(out, np.inf, where=bottom == 0)  # 0 / 0 as well
+    return out
+
+
+def model_problem(a: float, b: float, size: int) -> tuple[Array, Array]:
+    """Return the model problem MP(a, b): sigma_n = n^-a and Pi_n = n^-2b for n = 1, ..., size,
+    and one last entry that stands for all further modes.
+
+    Parameters
+    ----------
+    a : float
+        Degree of ill-posedness, positive.
+    b : float
+        Decay of the signal, greater than 1/2.
+    size : int
+        Number of modes, at least 1.
+
+    Returns
+    -------
+    sigma, signal : array, shape (size + 1,)
+        The last sigma is 0 and the last signal power is sum over n > size of n^-2b.  So sums
+        over the modes are those of the infinite problem, for a filter that switches the modes
+        beyond `size` off.
+
+    Raises
+    ------
+    ValueError
+        If a or b is out of its range, or `size` is not an integer of at least 1.
+
+    Notes
+    -----
+    The last entry is a sum, not a mode.  A supremum over modes, such as :func:`modulus`, must
+    leave it out: ``modulus(sigma[:-1], signal[:-1], delta)``.
+    Source: Definition ``def-model-problem`` (chapter 2).
+    """
+    a, b = _exponents(number(a, "a", -math.inf), number(b, "b", -math.inf))
+    k = integer(size, "size", 1)
+    n = np.arange(1.0, k + 1)
+    return np.append(n**-a, 0.0), np.append(n ** (-2 * b), zeta(2 * b, k + 1))
+
+
+def _exponents(a: ArrayLike, b: ArrayLike, name: str = "b") -> tuple[Array, Array]:
+    a, b = finite(a, "a"), finite(b, name)
+    if (a <= 0).any():
+        raise ValueError(f"a must be positive, got {a.min():g}: sigma_n = n^-a tends to 0")
+    if (b <= 0.5).any():
+        raise ValueError(
+            f"{name} must be greater than 1/2, got {b.min():g}: otherwise the sum of n^(-2b) is "
+            "infinite, and no such random x exists in X"
+        )
+    return a[()], b[()]
+
+
+def mse_gain(
+    sigma: ArrayLike, signal: ArrayLike, noise: ArrayLike, cross: ArrayLike = 0.0
+) -> Array:
+    """Return the gain g that minimizes E (g y_n - x_n)^2 for y_n = sigma_n x_n + eps_n:
+
+        g_n = (sigma_n Pi_n + Gamma_n) / (sigma_n^2 Pi_n + 2 sigma_n Gamma_n + Delta_n),
+
+    which is sigma_n / (sigma_n^2 + Delta_n / Pi_n) where signal and noise are uncorrelated.
+
+    Parameters
+    ----------
+    sigma : array, shape (k,)
+        Singular values, at least 0.
+    signal : array
+        Pi_n = E x_n^2, at least 0.
+    noise : array
+        Delta_n = E eps_n^2, at least 0: one number (white noise), shape (k,), or (p, 1) for a
+        grid.  Anything that broadcasts, here and below.
+    cross : array
+        Gamma_n = E x_n eps_n, with Gamma_n^2 <= Pi_n Delta_n.
+
+    Returns
+    -------
+    array, float64
+        The gains, of the broadcast shape.  Where y_n vanishes almost surely every gain is
+        optimal, and the result is 0, the least one.  So a mode with Pi_n = 0 and
+        Gamma_n = 0 has gain 0, also for Delta_n = 0; a mode with sigma_n = 0 has gain
+        Gamma_n / Delta_n.
+
+    Raises
+    ------
+    TypeError
+        If an input is complex or not numeric.
+    ValueError
+        If sigma or a power is negative or not finite, Gamma_n^2 > Pi_n Delta_n, or shapes
+        clash.
+
+    Notes
+    -----
+    For Gamma = 0, 0 <= g_n <= min(1 / sigma_n, sqrt(Pi_n / Delta_n) / 2).
+    Source: Theorem ``thm-learned-gain``, Proposition ``prop-learned-stability`` and Theorem
+    ``thm-learned-convergence`` (chapter 2).
+    """
+    s, signal, noise, cross = _modes(sigma=sigma, signal=signal, noise=noise, cross=cross)
+    _correlation(signal, noise, cross)
+    plain = _filtered_inverse(s, _ratio(noise, signal))
+    if not cross.any():
+        return plain + np.zeros(cross.shape)
+    data = s**2 * signal + 2 * s * cross + noise
+    # Perfect anticorrelation may cancel the data: what is left is rounding.
+    seen = data > 8 * EPS * (s**2 * signal + noise)
+    top, data, seen = np.broadcast_arrays(s * signal + cross, data, seen)
+    g = np.divide(top, data, out=np.zeros(data.shape), where=seen)
+    return np.where(cross == 0, plain, g)
+
+
+def modal_risk(
+    sigma: ArrayLike,
+    signal: ArrayLike,
+    noise: ArrayLike,
+    g: ArrayLike,
+    cross: ArrayLike = 0.0,
+) -> Array:
+    """Return the risk E (g_n y_n - x_n)^2 of every mode,
+
+        (1 - sigma_n g_n)^2 Pi_n + g_n^2 Delta_n - 2 (1 - sigma_n g_n) g_n Gamma_n.
+
+    Parameters
+    ----------
+    sigma, signal, noise, cross : array
+        As for :func:`mse_gain`.  They describe the data that the filter is *used* on, and may
+        differ from those it was trained on.
+    g : array
+        Gains, real; their last axis is the mode.
+
+    Returns
+    -------
+    array, float64
+        Of the broadcast shape; sum it over the last axis for the risk E ||R_g y - x||^2.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`mse_gain`.
+
+    Notes
+    -----
+    Source: Theorems ``thm-learned-gain`` and ``thm-learned-convergence`` (chapter 2).
+    """
+    s, signal, noise, cross, g = _modes(sigma=sigma, signal=signal, noise=noise, cross=cross, g=g)
+    _correlation(signal, noise, cross)
+    bias = 1 - s * g
+    return bias**2 * signal + g**2 * noise - 2 * bias * g * cross
+
+
+def lmmse(
+    matrix: ArrayLike,
+    signal_covariance: ArrayLike,
+    noise_covariance: ArrayLike,
+    cross_covariance: ArrayLike | None = None,
+) -> Array:
+    """Return the matrix R that minimizes E ||R y - x||^2 among all linear maps, y = A x + eps:
+
+        R = (C_x A* + C) (A C_x A* + A C + C* A* + C_eps)^-1,    C = E x eps*.
+
+    Parameters
+    ----------
+    matrix : array, shape (m, n)
+        A.
+    signal_covariance : array, shape (n, n)
+        C_x = E x x*, the matrix of second moments, symmetric and positive semidefinite.
+    noise_covariance : array, shape (m, m)
+        C_eps = E eps eps*.
+    cross_covariance : array, shape (n, m), optional
+        C; zero by default.
+
+    Returns
+    -------
+    array, shape (n, m)
+        Where the second moments of y are singular, R ignores the directions in which y does
+        not vary (eigenvalues below m times the rounding unit, after every component of y was
+        divided by its root mean square).
+
+    Raises
+    ------
+    ValueError
+        If shapes clash, an entry is not finite, or (x, eps) cannot have these second moments:
+        their joint matrix must be symmetric and positive semidefinite.
+
+    Notes
+    -----
+    Costs O(m^3 + n m^2) and a check of O((m + n)^3).
+    Source: Proposition ``prop-lmmse`` (chapter 2).
+    """
+    a = finite(matrix, "matrix")
+    if a.ndim != 2:
+        raise ValueError(f"matrix must have the shape (m, n), got {a.shape}")
+    m, n = a.shape
+    cx = finite(signal_covariance, "signal_covariance")
+    ce = finite(noise_covariance, "noise_covariance")
+    cross = np.zeros((n, m)) if cross_covariance is None else cross_covariance
+    c = finite(cross, "cross_covariance")
+    for name, value, shape in (
+        ("signal_covariance", cx, (n, n)),
+        ("noise_covariance", ce, (m, m)),
+        ("cross_covariance", c, (n, m)),
+    ):
+        if value.shape != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {value.shape}")
+    _second_moments(cx, ce, c)
+
+    cross = cx @ a.T + c
+    data = a @ cross + c.T @ a.T + ce
+    scale = np.sqrt(np.maximum(np.diag(data), 0.0))
+    scale = np.divide(1.0, scale, out=np.zeros(m), where=scale > 0)
+    inverse = linalg.pinvh((data + data.T) / 2 * np.outer(scale, scale), rtol=m * EPS)
+    return (cross * scale) @ inverse * scale
+
+
+def _second_moments(cx: Array, ce: Array, c: Array) -> None:
+    joint = np.block([[cx, c], [c.T, ce]])
+    scale = np.sqrt(np.maximum(np.diag(joint), 0.0))
+    scale = np.divide(1.0, scale, out=np.ones(scale.size), where=scale > 0)
+    joint = joint * np.outer(scale, scale)  # now correlations
+    slack = 1e-10 * joint.shape[0]
+    if np.abs(joint - joint.T).max(initial=0.0) > slack:
+        raise ValueError("a matrix of second moments must be symmetric")
+    try:
+        np.linalg.cholesky(joint + slack * np.eye(joint.shape[0]))
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "no random x and eps have these second moments: the joint matrix "
+            "[[C_x, C], [C*, C_eps]] is not positive semidefinite"
+        ) from None
+
+
+def rate_constant(a: ArrayLike, b: ArrayLike) -> Array:
+    """Return the constant of the optimal learned filter's risk in MP(a, b) with white noise:
+
+        risk ~ rate_constant(a, b) delta^((2b - 1) / (a + b))   as delta -> 0,
+        rate_constant = h / sin(h (2a + 1)),    h = pi / (2 (a + b)).
+
+    Parameters
+    ----------
+    a, b : float or array
+        Exponents of the model problem, a > 0 and b > 1/2.
+
+    Returns
+    -------
+    float64 or array
+
+    Raises
+    ------
+    ValueError
+        If a or b is out of its range.
+
+    Notes
+    -----
+    The constant is the integral of t^2a / (1 + t^(2a + 2b)) over t > 0.
+    Source: Theorem ``thm-learned-rate`` (chapter 2).
+    """
+    a, b = _exponents(a, b)
+    h = np.pi / (2 * (a + b))
+    # sin(h (2a + 1)) = sin(h (2b - 1)), and the smaller angle loses no digits near pi
+    return h / np.sin(h * np.minimum(2 * a + 1, 2 * b - 1))
+
+
+def mse_exponent(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    c: ArrayLike = 0.0,
+    b_test: ArrayLike | None = None,
+    level: ArrayLike = 1.0,
+) -> Array:
+    """Return the exponent of delta in the risk of a filter that was trained in MP(a, b) with
+    noise Delta_n = delta^(2 level) n^-2c, and is used on white noise of level delta:
+
+        min{level min(2 b_test - 1, 4 p) / p, 2 - level (2a + 1) / p},    p = a + b - c,
+
+    the exponents of the squared bias and of the variance.  For level = 1 this is
+    min{2 b_test - 1, 2b - 2c - 1} / p.
+
+    Parameters
+    ----------
+    a, b : float or array
+        Exponents of the model problem, a > 0 and b > 1/2.
+    c : float or array
+        Decay of the training noise; 0 is white, negative is rougher, positive smoother.
+    b_test : float or array, optional
+        Decay of the signal that the filter is used on, greater than 1/2; b by default.
+    level : float or array
+        The filter is trained at the noise level delta^level, level > 0; 1 is the true level.
+
+    Returns
+    -------
+    float64 or array
+        Positive: the risk tends to 0; zero or negative: it does not.  Minus infinity where
+        c >= a/2 + b - 1/4: there the risk of infinitely many modes is infinite for every delta.
+
+    Raises
+    ------
+    ValueError
+        If a, b, b_test or level is out of its range, c is not finite, or shapes clash.
+
+    Notes
+    -----
+    Where 2 b_test - 1 = 4 p, the squared bias carries a factor log(1/delta) on top.  The best
+    exponent for b_test is (2 b_test - 1) / (a + b_test), and level = (a + b) / (a + b_test)
+    attains it if c = 0 and 2 b_test - 1 < 4 p.
+    Source: Theorem ``thm-learned-rate``, Proposition ``prop-training-noise`` and Theorem
+    ``thm-smoothness-mismatch`` (chapter 2).
+    """
+    a, b = _exponents(a, b)
+    _, tested = _exponents(1.0, b if b_test is None else b_test, "b_test")
+    c, t = finite(c, "c"), finite(level, "level")
+    if (t <= 0).any():
+        raise ValueError(f"level must be positive, got {t.min():g}")
+    finite_risk = c < a / 2 + b - 0.25
+    p = np.where(finite_risk, a + b - c, 1.0)  # positive: greater than a/2 + 1/4
+    squared_bias = t * np.minimum(2 * tested - 1, 4 * p) / p
+    variance = 2 - t * (2 * a + 1) / p
+    return np.where(finite_risk, np.minimum(squared_bias, variance), -np.inf)[()]
+
+
+def modulus(sigma: ArrayLike, signal: ArrayLike, delta: ArrayLike) -> Array:
+    """Return the modulus of the training data,
+
+        omega_Pi(delta) = sup over n of min{sqrt(Pi_n), delta / sigma_n}.
+
+    Parameters
+    ----------
+    sigma, signal : array, shape (k,)
+        Singular values and signal powers, at least 0.  Every entry is one mode: leave the last
+        entry of :func:`model_problem`, a sum, out.
+    delta : float or array, shape (p,)
+        Noise level, at least 0.
+
+    Returns
+    -------
+    float64, or array of shape (p,)
+        Where sigma_n = 0 the data do not tell, and the mode counts with sqrt(Pi_n).
+
+    Raises
+    ------
+    ValueError
+        If an entry is negative or not finite, there is no mode, or shapes clash.
+
+    Notes
+    -----
+    Source: Theorem ``thm-source-set-game`` (chapter 2).
+    """
+    d = finite(delta, "delta", least=0.0)
+    s, signal, d = _modes(sigma=sigma, signal=signal, delta=d[..., None])
+    if s.size == 0 or signal.size == 0:
+        raise ValueError("the modulus needs at least one mode")
+    return np.minimum(np.sqrt(signal), _ratio(d, s)).max(axis=-1)
+
+
+def pnp_gain(sigma: ArrayLike, signal: ArrayLike, noise: ArrayLike, step: float = 1.0) -> Array:
+    """Return the gain of the plug-and-play iteration x <- D (x - step A* (A x - y)) with the
+    learned denoiser D_n = Pi_n / (Pi_n + Delta_n), at its fixed point:
+
+        g_n = sigma_n / (sigma_n^2 + Delta_n / (step Pi_n)).
+
+    Parameters
+    ----------
+    sigma, signal, noise : array
+        As for :func:`mse_gain`; `noise` is the level that the denoiser was trained at.
+    step : float
+        Step length, positive.  The iteration converges where
+        step sigma_n^2 < 2 + Delta_n / Pi_n, so step < 2 / sigma_1^2 always suffices.
+
+    Returns
+    -------
+    array, float64
+        0 where sigma_n = 0 or Pi_n = 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`mse_gain`, and if the iteration diverges.
+
+    Notes
+    -----
+    Only step = 1 gives :func:`mse_gain`.
+    Source: Proposition ``prop-paradigms`` (chapter 2).
+    """
+    s, signal, noise = _modes(sigma=sigma, signal=signal, noise=noise)
+    tau, penalty = number(step, "step", 0.0, strict=True), _ratio(noise, signal)
+    if (tau * s**2 >= 2 + penalty).any():
+        raise ValueError(
+            f"step = {tau:g} is too long: the iteration diverges; it converges for every noise "
+            f"level if step < 2 / sigma_1^2 = {2 / s.max() ** 2:g}"
+        )
+    return _filtered_inverse(s, penalty / tau)
+
+
+def post_gain(sigma: ArrayLike, signal: ArrayLike, noise: ArrayLike) -> Array:
+    """Return the gain of post-processing, the denoiser D_n = Pi_n / (Pi_n + Delta_n) applied to
+    the pseudo-inverse of the data: g_n = Pi_n / (sigma_n (Pi_n + Delta_n)).
+
+    Parameters, result and errors as for :func:`pnp_gain`, without `step`.
+
+    Notes
+    -----
+    A denoiser trained with noise Delta_n / sigma_n^2, what the pseudo-inverse makes of Delta_n,
+    gives :func:`mse_gain`.  Source: Proposition ``prop-paradigms`` (chapter 2).
+    """
+    s, signal, noise = _modes(sigma=sigma, signal=signal, noise=noise)
+    s, rest = np.broadcast_arrays(s, 1 + _ratio(noise, signal))
+    with np.errstate(over="ignore"):
+        return np.divide(1 / rest, s, out=np.zeros(s.shape), where=s > 0)
+
+
+def critic_weights(
+    sigma: ArrayLike,
+    signal: ArrayLike,
+    noise: ArrayLike,
+    beta: float,
+    *,
+    source_condition: bool = False,
+) -> Array:
+    """Return the weights w_n of the quadratic critic J(x) = sum w_n x_n^2 that tells true x
+    from naive reconstructions A^+ y, the minimizer of
+
+        E J(x) - E J(A^+ y) + beta E ||grad J(x')||^2,    x' = t x + (1 - t) A^+ y,
+
+    with t uniform on (0, 1):  w_n = 3 Delta_n / (8 beta (3 sigma_n^2 Pi_n + Delta_n)).
+
+    Parameters
+    ----------
+    sigma, signal, noise : array
+        As for :func:`mse_gain`.
+    beta : float
+        Weight of the penalty, positive.
+    source_condition : bool
+        Write grad J(x) = A* z at the true x and penalize E ||z||^2 instead:
+        w_n = Delta_n / (8 beta Pi_n).
+
+    Returns
+    -------
+    array, float64
+        At least 0; 0 where the noise is 0 and the critic has nothing to tell.  With
+        `source_condition`, infinite where Pi_n = 0: nothing stops the critic.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`mse_gain`, or if beta is not one positive number.
+
+    Notes
+    -----
+    For sigma_n = 0 the value is the limit of small sigma_n.
+    Source: Proposition ``prop-paradigms`` and Theorem ``thm-critic`` (chapter 2).
+    """
+    s, signal, noise = _modes(sigma=sigma, signal=signal, noise=noise)
+    weight = 8 * number(beta, "beta", 0.0, strict=True)
+    if source_condition:
+        return _ratio(noise, signal) / weight + np.zeros(s.shape)
+    noise, total = np.broadcast_arrays(noise, 3 * s**2 * signal + noise)
+    return 3 / weight * np.divide(noise, total, out=np.zeros(total.shape), where=noise > 0)
+
+
+def critic_gain(
+    sigma: ArrayLike,
+    signal: ArrayLike,
+    noise: ArrayLike,
+    beta: float,
+    *,
+    source_condition: bool = False,
+) -> Array:
+    """Return the gain of the method that minimizes ||A x - y||^2 + J(x) with the critic J of
+    :func:`critic_weights`: g_n = sigma_n / (sigma_n^2 + w_n).
+
+    Parameters and errors as for :func:`critic_weights`; the fidelity has no factor 1/2.
+
+    Returns
+    -------
+    array, float64
+        0 where sigma_n = 0, and with `source_condition` where Pi_n = 0; 1 / sigma_n where the
+        noise is 0 elsewhere.
+
+    Notes
+    -----
+    With the source condition, beta = 1/8 gives :func:`mse_gain`.
+    Source: Proposition ``prop-paradigms`` and Theorem ``thm-critic`` (chapter 2).
+    """
+    w = critic_weights(sigma, signal, noise, beta, source_condition=source_condition)
+    return _filtered_inverse(finite(sigma, "sigma"), w)
+
+
+# ------------------------------------------------------------------------------- learning
+
+
+def _samples(**arrays: ArrayLike) -> list[NDArray[np.generic]]:
+    """Sample matrices of one shape (M, k), M >= 1, as they are: no copy, no look at entries."""
+    out = [np.asarray(value) for value in arrays.values()]
+    for name, array in zip(arrays, out, strict=True):
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+        if array.ndim != 2:
+            raise ValueError(
+                f"{name} must have the shape (M, k), one row per sample and one column per "
+                f"mode, got {array.shape}"
+            )
+        if array.shape != out[0].shape:
+            shapes = " and ".join(f"{n} {a.shape}" for n, a in zip(arrays, out, strict=True))
+            raise ValueError(f"samples come in pairs, but the shapes differ: {shapes}")
+    if out[0].shape[0] == 0:
+        raise ValueError("the training set is empty: M = 0 samples")
+    return out
+
+
+def _product_sums(pairs: list[tuple[NDArray, NDArray]]) -> list[Array]:
+    """Sums over the samples of u * v for several pairs (u, v), reading the samples once.
+
+    A block of rows stays in the cache while all pairs look at it; nothing of size M x k is
+    allocated.
+    """
+    count, k = pairs[0][0].shape
+    rows = max(16, 2**17 // max(k, 1))  # 1 MiB
+    sums = [np.zeros(k) for _ in pairs]
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks at the sums
+        for start in range(0, count, rows):
+            part = slice(start, start + rows)
+            for total, (u, v) in zip(sums, pairs, strict=True):
+                total += np.einsum("ij,ij->j", u[part], v[part], dtype=np.float64)
+    if not all(np.isfinite(total).all() for total in sums):
+        raise ValueError("every sample must be finite, and its square too")
+    return sums
+
+
+def fit_gain(x: ArrayLike, y: ArrayLike) -> Array:
+    """Return the least-squares gains g_n = sum x_n y_n / sum y_n^2 over M training pairs.
+
+    Parameters
+    ----------
+    x, y : array, shape (M, k)
+        Coefficients of the truths and of their data, one row per sample.
+
+    Returns
+    -------
+    array, shape (k,), float64
+        0 where every y_n is 0.
+
+    Raises
+    ------
+    TypeError
+        If an input is complex or not numeric.
+    ValueError
+        If there is no sample, the shapes differ or are not (M, k), or an entry is not finite.
+
+    Notes
+    -----
+    Reads x and y once, block by block, and allocates nothing of their size.
+    Source: Theorem ``thm-sample-size`` (chapter 2).
+    """
+    x, y = _samples(x=x, y=y)
+    top, bottom = _product_sums([(x, y), (y, y)])
+    g = np.divide(top, bottom, out=np.zeros(bottom.size), where=bottom > 0)
+    for n in np.flatnonzero(bottom < 1e-280):  # squares underflow: these columns once more
+        column = y[:, n].astype(np.float64)
+        size = np.abs(column).max()
+        if size > 0:
+            column /= size
+            g[n] = (x[:, n] @ column) / (column @ column) / size
+    return g
+
+
+def fit_plug_in(x: ArrayLike, sigma: ArrayLike, noise: ArrayLike) -> Array:
+    """Return the gains of :func:`mse_gain` with the signal power replaced by its estimate,
+    the mean of x_n^2 over M samples; operator and noise are known.
+
+    Parameters
+    ----------
+    x : array, shape (M, k)
+        Coefficients of the truths, one row per sample.  Their mean is not subtracted.
+    sigma : array, shape (k,)
+        Singular values, at least 0.
+    noise : array
+        Delta_n, at least 0: one number, shape (k,), or (p, 1) for a grid.
+
+    Returns
+    -------
+    array, float64
+        Gains in [0, 1 / sigma_n], 0 where every x_n or sigma_n is 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`fit_gain` and :func:`mse_gain`.
+
+    Notes
+    -----
+    Source: Proposition ``prop-plug-in`` (chapter 2).
+    """
+    (x,) = _samples(x=x)
+    (squares,) = _product_sums([(x, x)])
+    return mse_gain(sigma, squares / x.shape[0], noise)
+
+
+def train_gain(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    steps: int,
+    lr: float,
+    batch: int | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    progress: bool = False,
+) -> tuple[Array, Array]:
+    """Minimize the mean of ||g y - x||^2 over M training pairs by gradient descent in torch,
+    as one would train a network whose only layer is the filter.
+
+    Parameters
+    ----------
+    x, y : array, shape (M, k)
+        Coefficients of the truths and of their data, one row per sample.
+    steps : int
+        Number of gradient steps, at least 1.
+    lr : float
+        Step length, 0 < lr < 1.  With all data, a step multiplies the distance to the
+        minimizer by |1 - 2 lr|, the same in every mode: 1/2 arrives at once.
+    batch : int, optional
+        Number of pairs per step, drawn with replacement; all of them by default.  With
+        batches the step length decreases linearly to lr / steps, so that the noise of the
+        draws averages out; small batches need lr well below 1/2.
+    seed : int
+        Seed of the draws, at least 0.  They are made on the CPU: every device sees the same.
+    device : str, optional
+        As for :func:`advreg.device.choose`.
+    progress : bool
+        Print the step and the loss, about twenty times.
+
+    Returns
+    -------
+    g : array, shape (k,), float64
+        Trained gains, 0 where every y_n is 0.
+    losses : array, shape (steps,), float64
+        The mean loss before each step, over the pairs of that step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`fit_gain`, or if a parameter is out of its range.
+
+    Notes
+    -----
+    The trained parameter is h_n = g_n (mean y_n^2)^(1/2), from h = 0, in double precision: the
+    data are standardised first.  In h the Hessian of the loss is twice the identity; in g it
+    would have the condition number of the data, max mean y_n^2 / min mean y_n^2, and the
+    modes that tell an inverse problem from an easy one would not move.
+    Source: Theorem ``thm-learned-gain`` (chapter 2); the minimizer is :func:`fit_gain`.
+    """
+    import torch
+
+    from advreg.device import choose
+
+    x, y = _samples(x=x, y=y)
+    steps = integer(steps, "steps", 1)
+    rate = number(lr, "lr", 0.0, strict=True)
+    if rate >= 1:
+        raise ValueError(f"lr = {rate:g} is too long: gradient descent converges for 0 < lr < 1")
+    pairs = x.shape[0]
+    if batch is not None and integer(batch, "batch", 1) > pairs:
+        raise ValueError(f"batch = {batch} exceeds the {pairs} training pairs")
+    generator = torch.Generator().manual_seed(integer(seed, "seed", 0))
+    x, y = finite(x, "x"), finite(y, "y")
+
+    scale = np.linalg.norm(y, axis=0) / math.sqrt(pairs)
+    scale = np.divide(1.0, scale, out=np.zeros(scale.size), where=scale > 0)
+    place = choose(device)
+    truth, data = (torch.as_tensor(v, device=place) for v in (x, y * scale))
+    h = torch.zeros(x.shape[1], dtype=torch.float64, device=place, requires_grad=True)
+    optimizer = torch.optim.SGD([h], lr=rate)
+    losses = np.zeros(steps)
+    for step in range(steps):
+        target, given = truth, data
+        if batch is not None:
+            chosen = torch.randint(pairs, (batch,), generator=generator).to(place)
+            target, given = truth[chosen], data[chosen]
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+        loss = ((h * given - target) ** 2).sum(dim=1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses[step] = loss.item()
+        if progress and (step + 1) % max(1, steps // 20) == 0:
+            print(f"step {step + 1} of {steps}: loss {losses[step]:.4g}", flush=True)
+    return h.detach().cpu().numpy() * scale, losses
