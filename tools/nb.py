@@ -73,6 +73,8 @@ def canonical(nb: nbformat.NotebookNode) -> tuple[nbformat.NotebookNode, list[st
                 out.data = {k: v for k, v in out.data.items() if k == "text/plain"}
                 out.metadata, out.execution_count = nbformat.from_dict({}), 1
                 kept.append(out)
+        if checked and "glue(" in cell.source:  # nbval would miss the quoted number's output
+            problems.append(f"cell {i}: tagged {TAG}, and quotes a number; use two cells")
         if checked and not kept:
             problems.append(f"cell {i}: tagged {TAG}, but no text output is stored")
         cell.outputs, cell.execution_count = kept, 1 if checked else None

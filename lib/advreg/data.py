@@ -15,7 +15,10 @@ from scipy import fft
 
 __all__ = [
     "bounded_noise",
+    "breast_cancer",
     "coloured_noise",
+    "diabetes",
+    "digits_pair",
     "ecg",
     "photograph",
     "shepp_logan",
@@ -174,6 +177,78 @@ def shepp_logan_sinogram(angles: ArrayLike, positions: ArrayLike) -> Array:
     return sinogram
 
 
+def breast_cancer() -> tuple[Array, Array]:
+    """Return the Wisconsin breast cancer data: 30 features of 569 tumours, and the diagnosis.
+
+    The table ships with scikit-learn as ``sklearn.datasets.load_breast_cancer``.
+
+    Returns
+    -------
+    X : array, shape (569, 30), float64
+        Every feature has mean 0 and deviation 1 over all 569 rows: who splits them into a
+        training and a test part has let the latter into these two statistics.
+    y : array, shape (569,), float64
+        1 benign (357 rows), -1 malignant (212 rows).
+    """
+    from sklearn.datasets import load_breast_cancer
+
+    X, y = load_breast_cancer(return_X_y=True)
+    return _standardized(X), 2.0 * y - 1.0
+
+
+def diabetes() -> tuple[Array, Array]:
+    """Return the diabetes data: 10 features of 442 patients, and the disease a year later.
+
+    The table ships with scikit-learn as ``sklearn.datasets.load_diabetes``.
+
+    Returns
+    -------
+    X : array, shape (442, 10), float64
+    y : array, shape (442,), float64
+        A measure of the progression.  It and every feature have mean 0 and deviation 1 over
+        all 442 rows: who splits them into a training and a test part has let the latter into
+        these statistics.
+    """
+    from sklearn.datasets import load_diabetes
+
+    X, y = load_diabetes(return_X_y=True, scaled=False)
+    return _standardized(X), _standardized(y)
+
+
+def digits_pair(a: int = 3, b: int = 8) -> tuple[Array, Array]:
+    """Return the handwritten digits `a` and `b`, 8 x 8 pixels each, to be told apart.
+
+    The images ship with scikit-learn as ``sklearn.datasets.load_digits``.
+
+    Parameters
+    ----------
+    a, b : int
+        Two different digits 0 to 9.
+
+    Returns
+    -------
+    X : array, shape (n, 64), float64
+        Grey values of the rows of the image, one after the other.  Every pixel has mean 0 and
+        deviation 1 over all n rows (a pixel that is the same in all of them is 0): who splits
+        them into a training and a test part has let the latter into these two statistics.
+    y : array, shape (n,), float64
+        -1 for `a`, 1 for `b`.
+
+    Raises
+    ------
+    ValueError
+        If `a` and `b` are not two different integers 0 to 9.
+    """
+    from sklearn.datasets import load_digits
+
+    a, b = _integer(a, "a", 0, 9), _integer(b, "b", 0, 9)
+    if a == b:
+        raise ValueError(f"a and b must be different digits; got {a} twice")
+    X, digit = load_digits(return_X_y=True)
+    rows = (digit == a) | (digit == b)
+    return _standardized(X[rows]), np.where(digit[rows] == b, 1.0, -1.0)
+
+
 def white_noise(shape: int | Sequence[int], level: float, rng: np.random.Generator) -> Array:
     """Draw white noise: independent entries, each normal with mean 0 and deviation `level`.
 
@@ -295,6 +370,13 @@ def _finite_axis(values: ArrayLike, name: str) -> Array:
     if array.ndim != 1 or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         raise ValueError(f"{name} must be a one-axis array of finite numbers; got {values!r}")
     return array.astype(np.float64)
+
+
+def _standardized(values: ArrayLike) -> Array:
+    array = np.asarray(values, dtype=np.float64)
+    centred = array - array.mean(axis=0)
+    deviation = centred.std(axis=0)
+    return centred / np.where(deviation > 0, deviation, 1.0)
 
 
 def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:

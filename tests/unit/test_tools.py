@@ -91,6 +91,15 @@ def test_a_checked_cell_without_output_is_an_error(tmp_path, capsys):
     assert "no text output is stored" in capsys.readouterr().out
 
 
+def test_a_checked_cell_that_quotes_a_number_is_an_error(tmp_path, capsys):
+    path = tmp_path / "a.ipynb"
+    cell = new_code_cell("plotting.glue('a', 1)", metadata={"tags": [nb_tool.TAG]})
+    cell.outputs, cell.execution_count = [new_output("stream", name="stdout", text="1\n")], 1
+    nbformat.write(notebook(cell), path)
+    assert nb_tool.main(["clean", str(path)]) == 1
+    assert "quotes a number" in capsys.readouterr().out
+
+
 def test_an_unreadable_notebook_is_named_and_others_are_still_checked(tmp_path, capsys):
     bad, good = tmp_path / "bad.ipynb", tmp_path / "good.ipynb"
     bad.write_text("no notebook")
