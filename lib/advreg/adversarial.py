@@ -535,7 +535,8 @@ class Game(NamedTuple):
         is at most sqrt(lambda).  It is 0 if the budget buys everything, infinite for delta = 0.
     cut : int
         The number of modes (with signal) of which the adversary removes at most one half.
-        Without noise these are the modes that keep the gain 1 / sigma_n.
+        Without noise these are the modes that keep the gain 1 / sigma_n; with noise it counts
+        modes that drown in noise too, for the adversary leaves them alone.
     erased : array, shape (k,)
         The share of the signal sigma_n x_n that the optimal adversary removes from the data.
         Without noise it is the probability with which mode n is erased.
@@ -1052,7 +1053,8 @@ def almost_sure_decoder(
     Returns
     -------
     Decoder
-        Bounds for the law on the grid.  Where that law has little weight f is poorly determined.
+        Bounds for the law on the grid; f is odd if the law is symmetric.  Where the law has little
+        weight, f is poorly determined.
 
     Raises
     ------
@@ -1106,6 +1108,7 @@ def _decode(x: Array, w: Array, width: int, step: float, gap: float) -> Decoder:
     a, b = sparse.vstack(reach).tocsr(), np.r_[x[i], -x[i]]
     cost = np.r_[np.zeros(q + m), w]
     lower, value, decoder = -math.inf, math.inf, grid
+    symmetric = np.allclose(x, -x[::-1]) and np.allclose(w, w[::-1])
     at = np.linspace(0, width * step + 1.0, 12)[:, None] * np.ones(m)
     for _ in range(20):
         # tangents: s >= 2 c t - c^2
@@ -1130,6 +1133,8 @@ def _decode(x: Array, w: Array, width: int, step: float, gap: float) -> Decoder:
             raise ValueError(f"the linear program for the decoder failed: {result.message}")
         lower = max(lower, float(result.fun))
         f = result.x[:q]
+        if symmetric:  # by convexity the odd part of f is at least as good
+            f = (f - f[::-1]) / 2
         windows = np.lib.stride_tricks.sliding_window_view(f, near.size)
         worst = np.maximum(windows.max(axis=1) - x, x - windows.min(axis=1))
         loss = float(w @ worst**2)

@@ -767,15 +767,17 @@ class _Problem:
         return float(np.linalg.norm(alpha @ self.Z, ord=self.norm))
 
     def _bound_residual(self, alpha: Array) -> float:
-        if self.intercept:
-            alpha = alpha - alpha.mean()
-        if self.delta:
-            need = self._attack(alpha) / self.delta
-        else:
-            need, alpha = 0.0, alpha - self.Z @ (alpha @ self.Z)
+        before = np.abs(alpha).max()
+        for _ in range(2):  # the second time for the rounding of the first
+            if self.intercept:
+                alpha = alpha - alpha.mean()
+            if not self.delta:
+                alpha = alpha - self.Z @ (alpha @ self.Z)
         gain = alpha @ self.y
-        if gain <= 0:
+        # what is left may be nothing but rounding, which the quotients below would magnify
+        if gain <= 0 or np.abs(alpha).max() < 1e-9 * before:
             return 0.0
+        need = self._attack(alpha) / self.delta if self.delta else 0.0
         if self.loss == "absolute":
             return float(gain / max(alpha.size * np.abs(alpha).max(), need))
         return float(gain**2 / (alpha.size * (_filled(np.abs(alpha), need) ** 2).sum()))
@@ -1101,7 +1103,7 @@ class _Interior:
         if problem.intercept:
             self.x[-1] = b
         spread = 1.0 if problem.margin else float(np.abs(y - b).mean())
-        p = spread / max(problem.length.mean(), delta)
+        p = 4 * spread / max(problem.length.mean(), delta)
         self.tau, self.L = np.zeros(n), np.zeros((2, 0))
         if self.power:
             far = np.maximum(1 - y * b, 0) if problem.margin else np.abs(y - b)

@@ -73,8 +73,8 @@ def laws(count: int, seed: int, *, symmetric: bool, noisy: bool):
         e = np.zeros_like(x)
         if noisy:
             e = rng.standard_normal(x.size) * sigma * np.abs(x).max() * rng.uniform(0.0, 1.5)
-            if i % 3 == 0:
-                e[rng.integers(x.size)] = 0.0
+            j = rng.integers(x.size)
+            e[j] = (0.0, -sigma * x[j], e[j])[i % 3]  # no noise, no data, or any
         power, m1 = w @ x**2, w @ np.abs(x)
         root = sigma * np.sqrt(power)
         shape = m1 / np.sqrt(power) if power > 0 else 1.0
@@ -166,6 +166,11 @@ def test_a_tie_keeps_the_larger_gain() -> None:
     assert_allclose(adv.box_almost_sure(sigma, power, delta, np.sqrt(power)), 1 / sigma, rtol=1e-15)
     assert_array_equal(adv.box_in_mean(sigma, power, delta * (1 + 1e-12)), 0)
     assert_array_equal(adv.box_almost_sure(sigma, power, delta * (1 + 1e-12), np.sqrt(power)), 0)
+    for off in (np.nextafter(delta, 9), np.nextafter(delta, 0)):  # ties up to rounding
+        assert_allclose(adv.box_in_mean(sigma, power, off), 1 / sigma, rtol=1e-15)
+        assert_allclose(
+            adv.box_almost_sure(sigma, power, off, np.sqrt(power)), 1 / sigma, rtol=1e-15
+        )
     x = np.sqrt(power) * np.array([[1.0], [-1.0]])
     for threat in THREATS[1:]:
         assert_allclose(adv.box_fit(threat, sigma, delta, x), 1 / sigma, rtol=1e-13)
@@ -647,6 +652,7 @@ def test_decoder_of_a_gaussian(delta: float, low: float, high: float) -> None:
     assert attained == pytest.approx(found.value, rel=1e-9)
     gain = float(adv.box_almost_sure(1.0, 1.0, delta, KAPPA))
     assert max_loss(gain * found.grid, x, width, w) >= found.lower
+    assert_array_equal(found.decoder, -found.decoder[::-1])
     if delta == 1.25:  # the dead zone
         f = np.interp([-1.0, 0.0, 1.0, 2.0], found.grid, found.decoder)
         assert_allclose(f, [0, 0, 0, 1.5], atol=0.02)
