@@ -8,12 +8,12 @@ with g_n (y_n + e_n); its residual without attack is r_n = g_n y_n - x_n, with m
 noise and signal being uncorrelated.  Three threats differ in what the adversary knows:
 ``"oblivious"``, e is fixed before x and the noise are drawn; ``"in mean"``, e may depend on both
 (and on private randomness) and its mean square is bounded; ``"almost sure"``, e may depend on
-both and is bounded with probability one.  The *box* bounds each |e_n| (or E e_n^2) by delta_n,
-the *ball* bounds ||e||, and then delta is one number.
+both and is bounded with probability one.  The *box* bounds |e_n| (or the root of E e_n^2) by
+delta_n in every mode, the *ball* bounds ||e||, and then delta is one number.
 
 Two conventions hold throughout.  A mode without signal (Pi_n = 0) or without data
 (sigma_n = 0) has gain 0.  Where several gains are optimal the functions of the box return the
-largest one; equality up to rounding counts as equality.
+one of largest modulus; equality up to rounding counts as equality.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ def box_in_mean(
 
         g = [ sigma Pi / S - delta sqrt(Pi Delta) / (S sqrt(S - delta^2)) ]_+ ,
 
-    and 0 if delta^2 >= S.  It minimizes sqrt(v) + delta |g|, and is 0 exactly where
-    delta >= sigma sqrt(Pi).
+    and 0 if delta^2 >= S.  It minimizes sqrt(v) + delta |g|; with noise it is 0 exactly where
+    delta >= sigma sqrt(Pi), without noise exactly where delta > sigma sqrt(Pi) or Pi = 0.
 
     Parameters, result, errors as for :func:`box_oblivious`; delta = 0 gives the Wiener filter.
 
@@ -452,7 +452,7 @@ def _fit_in_mean(data: _Samples, delta: Array) -> Array:
     power, c, s = data.mean(data.x**2), data.mean(data.x * data.y), data.mean(data.y**2)
     seen = s > 0
     centre = np.divide(c, s, out=np.zeros(s.shape), where=seen)
-    rest = data.mean((data.x - centre * data.y) ** 2)  # its square is what no gain removes
+    rest = data.mean((data.x - centre * data.y) ** 2)  # the mean square that no gain removes
     rest = np.where(rest <= (64 * EPS) ** 2 * power, 0.0, rest)
     gap = np.maximum(np.sqrt(s) - delta, 0) * (np.sqrt(s) + delta)
     inside = seen & (gap > 0)
@@ -809,9 +809,9 @@ def ball_risk(
 ) -> float | Array:
     r"""Worst mean squared error of a linear filter under E ||e||^2 <= delta^2.
 
-    The supremum over all adversaries, equal to the minimum over lambda >= max g^2 of
+    The supremum over all adversaries, equal to the infimum over lambda > max g^2 of
 
-        lambda delta^2 + sum_n lambda v_n / (lambda - g_n^2)      (0 / 0 = 0).
+        lambda delta^2 + sum_n lambda v_n / (lambda - g_n^2) .
 
     Parameters
     ----------
@@ -856,7 +856,7 @@ def ball_risk(
 
 
 def _worst(g: Array, v: Array, delta: float) -> float:
-    """min over m >= 0, with lambda = max g^2 + m, of the dual function of ball_risk."""
+    """inf over m > 0, with lambda = max g^2 + m, of the dual function of ball_risk."""
     top = float(g.max(initial=0.0))
     total = float(v.sum())
     if delta == 0 or top == 0:

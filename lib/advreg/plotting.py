@@ -73,6 +73,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "showalter": {"color": COLOURS["extra"], "linestyle": "-.", "marker": "D"},
     "clip": {"color": COLOURS["attack"], "linestyle": (0, (6, 2, 1, 2)), "marker": "P"},
     "l2_game": {"color": COLOURS["adversarial"], "linestyle": (0, (3, 1)), "marker": "X"},
+    "learned": {"color": COLOURS["extra"], "linestyle": "-"},
 }
 
 #: Width and height in inches of a figure with one panel, and with panels side by side.

@@ -170,6 +170,15 @@ def test_box_filters(claim):
         q = adversarial.box_almost_sure(one, one, s, kappa * one)
         mirror = adversarial.box_almost_sure(one, one, 1 / s, kappa * one)
         c.close(f"q(s) + q(1/s), shape {kappa:.2f}", np.abs(q + mirror - 1).max(), 0.0, 1e-12)
+        outside = np.maximum(1 / (1 + s**2) - q, q - 1).max()  # s < 1: oblivious <= q <= in mean
+        c.at_most(f"not between the other two, shape {kappa:.2f}", outside, 1e-12)
+    # ties: s = 1, every share is optimal in mean, and almost surely if |x| is constant
+    pair, none = np.array([2.0, -2.0]), np.zeros(2)
+    for t in ("in mean", "almost sure"):
+        flat = [loss(t, q / 0.5, 0.5, 1.0, pair, none, np.full(2, 0.5)) for q in (0, 0.3, 1)]
+        c.close(f"tie, {t}: spread of the loss", np.ptp(flat), 0.0, 1e-12)
+        outer = min(loss(t, q / 0.5, 0.5, 1.0, pair, none, np.full(2, 0.5)) for q in (-0.1, 1.1))
+        c.at_least(f"tie, {t}: loss outside", outer, flat[0] + 0.1)
     for t in THREATS:
         c.at_most(f"gain without signal, {t}", abs(library_gain(t, 0.7, 0.0, 0.3, 0.0)), 0.0)
 
@@ -356,7 +365,7 @@ def test_wrong_adversary(claim):
     one = np.ones_like(s)
     constant = (1 + np.sqrt(2)) ** 2 / 4
     # laws with two values of |x|: x = +-1 with chance p, else 0; kappa = sqrt(p)
-    worst, least, truncated = 0.0, np.inf, 0.0
+    worst, least, truncated, mismatch = 0.0, np.inf, 0.0, 0.0
     for chance in (1e-8, 0.01, 0.1, 0.3, 0.6366, 0.9, 0.999, 1.0):
         x = np.array([1.0, -1.0, 0.0])
         p = np.array([chance / 2, chance / 2, 1 - chance])
@@ -376,6 +385,8 @@ def test_wrong_adversary(claim):
                     ]
                 ) / (chance * np.minimum(1, s**2))
                 worst = max(worst, ratio.max())
+                best = np.array([least_loss(tested, d, np.sqrt(chance)) for d in s])
+                mismatch = max(mismatch, (ratio * np.minimum(1, s**2) / best).max())
                 if t == "in mean":
                     truncated = max(truncated, np.abs(ratio - 1).max())
                 if t == tested == "oblivious":
@@ -383,6 +394,14 @@ def test_wrong_adversary(claim):
     c.close("largest ratio of all combinations", worst, constant, 1e-9)
     c.at_most("truncation: distance from the value", truncated, 1e-12)
     c.at_least("least oblivious loss / value", least, 0.5)
+    c.at_most("any filter / the best for the tested threat", mismatch, 2 + 1e-12)
+    c.at_least("... nearly attained next to s = 1", mismatch, 1.9)
+    tie = [
+        loss("oblivious", q, 1.0, 1.0, *np.array([[1.0, -1], [0, 0], [0.5, 0.5]]))
+        for q in (0, 0.5, 1)
+    ]
+    c.close("truncation / oblivious filter at s = 1", tie[2] / tie[1], 2.0, 1e-12)
+    c.close("... also if it drops the mode", tie[0] / tie[1], 2.0, 1e-12)
 
 
 def random_spectrum(rng, trial):
@@ -431,6 +450,8 @@ def test_ball_game(claim):
         erasing = game.erased * signal + (1 - game.erased) * (1 - sigma * g) ** 2 * signal
         below = max(below, 1 - erasing.sum() / game.value, (game.erased @ cost) / budget - 1)
         zero += (lam == 0) != (budget >= cost.sum() * (1 - 1e-12))
+        nothing = -packed.fun >= signal.sum() * (1 - 1e-9)  # R = 0 is optimal, by the program
+        zero += nothing != (budget >= cost.sum() * (1 - 1e-12))
         if lam > 0:
             inside = cost[sigma**2 < (1 - 1e-12) / lam].sum()
             upto = cost[sigma**2 <= (1 + 1e-12) / lam].sum()
