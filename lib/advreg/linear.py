@@ -906,7 +906,10 @@ class Problem:
             bounds=[(0, None)] * (2 * k) + [limits],
             options={"maxiter": 100, "maxcor": 20, "gtol": 1e-10, "ftol": 1e-16},
         ).x
-        return v[:k] - v[k:-1], float(v[-1]), self._repaired_bound(slope(margins(v)), signed)
+        z = margins(v)
+        if z.min() > 0:
+            raise ValueError(self.endless())
+        return v[:k] - v[k:-1], float(v[-1]), self._repaired_bound(slope(z), signed)
 
     def _repaired_bound(self, s: Array, signed: Array) -> float:
         """Lower bound from multipliers that miss their constraints by little: after the least
@@ -918,7 +921,7 @@ class Problem:
         if self.intercept:
             columns, change = np.column_stack([columns, self.y]), np.append(change, -s @ self.y)
         try:
-            s = s + columns @ linalg.solve(columns.T @ columns, change, assume_a="pos")
+            s = s + columns @ linalg.cho_solve(linalg.cho_factor(columns.T @ columns), change)
         except linalg.LinAlgError:  # two features are copies of each other
             return -np.inf
         return self.bound(s)

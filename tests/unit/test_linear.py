@@ -389,6 +389,8 @@ def test_data_separable_under_attack_have_no_logistic_minimizer():
     for loss in ("logistic", "exponential"):
         with pytest.raises(ValueError, match="no minimizer"):
             linear.fit(X, y, 1.0, 2, loss)
+        with pytest.raises(ValueError, match="no minimizer"):
+            linear.fit(X, y, 1.0, np.inf, loss, tol=1e-3)
         with pytest.raises(ValueError, match="no minimizer"):  # one class, so b alone does it
             linear.fit(X, np.ones(2), 1.0, 2, loss)
         assert linear.fit(X, y, 2.2, 2, loss).gap < 1e-9
