@@ -1,8 +1,9 @@
 r"""Linear models f(x) = w . x + b under attack: exact risks, exact training, exact thresholds.
 
-An attack replaces x by x + eta with ||eta|| <= delta.  For a linear model the worst case is
-known in closed form, so nothing of this module searches for perturbations (:func:`pgd_fit`,
-the usual search, is here to be compared with):
+An attack replaces x by x + eta with ||eta|| <= delta (the notebooks write e for eta, and b_0
+for the intercept b).  For a linear model the worst case is known in closed form, so nothing of
+this module searches for perturbations (:func:`pgd_fit`, the usual search, is here to be
+compared with):
 
     margin losses     sup l(y f(x + eta))    = l(y f(x) - delta ||w||_*),
     residual losses   sup |y - f(x + eta)|^k = (|y - f(x)| + delta ||w||_*)^k,   k = 1, 2.
@@ -57,7 +58,7 @@ DUAL = {1: np.inf, 2: 2, np.inf: 1}
 class Fit(NamedTuple):
     """A trained model: weights, intercept, its adversarial risk, and how far from optimal.
 
-    `gap` bounds the risk above the least possible one; it is NaN where nothing is certified
+    No model has a risk below `risk` - `gap`; `gap` is NaN where nothing is certified
     (:func:`pgd_fit`).
     """
 
@@ -273,7 +274,7 @@ def aggregate_hinge(margins: ArrayLike, dual_norm: float, budget: float) -> floa
     Notes
     -----
     Source: Proposition ``prop-shared-budget`` (chapter 3).  The maximum equals the clean loss
-    plus c ||w||_* exactly if min m_i <= 1 (or c ||w||_* = 0).
+    plus c ||w||_* if and only if min m_i <= 1 or c ||w||_* = 0.
     """
     m = finite(margins, "margins")
     if not m.ndim or not m.shape[-1]:
@@ -353,7 +354,8 @@ def cross_entropy_risk(
     (1/n) sum over i of the maximum over ||eta|| <= delta of log sum_k exp(z_k - z_{y_i}),
     z = W (x_i + eta) + b.  The maximum of a convex function over a polytope is at a corner:
     2 d corners for the attack norm 1; for inf two classes have a formula, three classes a
-    polygon with 2 d corners, and more classes the 2^d corners of the cube, d <= 16.
+    polygon with 2 d corners, and more classes the 2^d corners of the cube, d <= 16.  For 2 two
+    classes have a formula, and more are refused.
 
     Parameters
     ----------
@@ -454,7 +456,8 @@ def collapse_radius(X: ArrayLike, y: ArrayLike, norm: float) -> float:
     r"""Least radius at which w = 0 minimizes every margin risk without intercept: ||mean y x||.
 
     For a convex, nonincreasing loss l that is differentiable at 0 with l'(0) < 0 the model
-    w = 0 is optimal if and only if delta >= ||(1/n) sum y_i x_i||, in the attack norm.
+    w = 0 is optimal if and only if delta >= ||(1/n) sum y_i x_i||, in the attack norm.  With an
+    intercept the radius is another one: half the distance of the class means, in that norm.
 
     Parameters
     ----------

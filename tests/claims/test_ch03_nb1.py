@@ -171,6 +171,23 @@ def test_margin_risk(claim):
             tight = min(tight, inside - at_zero - delta * np.abs(w).sum())
     c.at_least("hinge: naive minus true, never negative", excess, -1e-12)
     c.at_least("hinge: equal if no margin exceeds 1", tight, -1e-12)
+    # One margin above 1, however little, and the bound is strict: by brute force.
+    hinge, least, most = MARGIN_LOSSES["hinge"], np.inf, 0.0
+    for w, b, x, y, delta in problems(rng, 40, np.inf):
+        if not w.any():
+            continue
+        x = x + ((y - x @ w - b) / (w @ w))[:, None] * w  # every margin equals 1
+        for lift in (0.0, 0.05):
+            x[0] += lift * y[0] * w / (w @ w)
+            brute = hinge(y[:, None] * ((x[:, None] + delta * ball(np.inf, 6)) @ w + b))
+            rise = brute.max(axis=1) - hinge(y * (x @ w + b))
+            short = delta * np.abs(w).sum() - rise.mean()
+            if lift:
+                least = min(least, short * len(y) / min(lift, delta * np.abs(w).sum()))
+            else:
+                most = max(most, abs(short))
+    c.at_most("hinge: equal if every margin is exactly 1", most, 1e-9)
+    c.at_least("hinge: strict by the excess of the one margin above 1", least, 1 - 1e-9)
 
 
 def test_residual_risk(claim):
@@ -178,12 +195,16 @@ def test_residual_risk(claim):
     rng = np.random.default_rng(5)
     for norm in NORMS:
         gap = dict.fromkeys((0.5, 1, 1.5, 2, 3), 0.0)
-        squared = absolute = library = minkowski = 0.0
+        squared = absolute = library = minkowski = ends = 0.0
         for w, b, x, y, delta in problems(rng, 12, norm):
             target = 2 * y * rng.random(7)
             target[0] = x[0] @ w + b  # a residual of exactly zero
             size = linear.dual_norm(w, norm)
             residual = target - x @ w - b
+            worst = delta * ball(norm, len(w))[np.argmax(ball(norm, len(w)) @ w)]
+            signs = np.where(residual >= 0, -1.0, 1.0)
+            reached = np.abs(target - (x + signs[:, None] * worst) @ w - b)
+            ends = max(ends, np.abs(reached - np.abs(residual) - delta * size).max())
             moved = np.abs(target[:, None] - (x[:, None] + delta * ball(norm, len(w))) @ w - b)
             for p in gap:
                 brute, formula = (moved**p).max(axis=1), (np.abs(residual) + delta * size) ** p
@@ -207,6 +228,7 @@ def test_residual_risk(claim):
                 library = max(library, abs(risk - (moved**p).max(axis=1).mean()))
         for p, value in gap.items():
             c.at_most(f"power {p:g}, attack norm {norm}: relative error", value, 1e-6)
+        c.at_most(f"attack norm {norm}: where the maximum is attained", ends, 1e-6)
         c.at_most(f"squared loss, attack norm {norm}: gap formula", squared, 1e-5)
         c.at_most(f"absolute loss, attack norm {norm}: gap formula", absolute, 1e-6)
         c.at_most(f"attack norm {norm}: library against brute force", library, 1e-5)
@@ -373,6 +395,26 @@ def test_multiclass(claim):
     loose = max(bound - exact for exact, bound in pairs)
     c.at_least("l-infinity, positive rows do not suffice: largest excess", loose, 0.05)
 
+    # The conditions of parts 2 and 3 on small integers, where ties and equal rows abound.
+    counts = np.zeros(3, dtype=int)
+    for i in range(300):
+        k, norm = (3, 4)[i % 2], (np.inf, 1)[i // 2 % 2]
+        w, x = rng.integers(0, 3, (k, 3)).astype(float), rng.standard_normal(3)
+        equal = []
+        for label in range(k):
+            exact, bound = exact_and_bound(w, rng.standard_normal(k), x, label, 0.5, norm)
+            gains = ball(norm, 3) @ (w - w[label]).T
+            aligned = (gains == gains.max(axis=0)).all(axis=1).any()
+            assert (bound - exact <= 1e-12) == aligned, (w, label, norm)
+            equal.append(aligned)
+        if norm == np.inf:
+            two_valued = all(len(set(column)) <= 2 for column in w.T)
+            assert all(equal) == two_valued, w
+            counts += [1, two_valued, any(equal) and not all(equal)]
+    c.at_least("integer matrices, l-infinity: columns of two values", counts[1], 10)
+    c.at_least("the others", counts[0] - counts[1], 10)
+    c.at_least("tight for some labels only", counts[2], 10)
+
     # l2: never with three different rows; with two different ones always.
     strict, tight, spread = np.inf, 0.0, []
     for _ in range(40):
@@ -402,6 +444,8 @@ def test_multiclass(claim):
         exact, _ = exact_and_bound(w, b, x, 0, 0.3, np.inf)
         forced = max(forced, abs(exact - 60 - 0.3 * np.abs(w[k] - w[0]).sum()))
     c.at_most("class k leads by 60: loss minus 60 is the pairwise norm", forced, 1e-9)
+    b = np.array([60.0, 0.0, 0.0])
+    c.at_most("the label leads by 60: no shift", exact_and_bound(w, b, x, 0, 0.3, np.inf)[0], 1e-9)
 
     # (c) Crammer-Singer: exact, ties included.
     worst = library = 0.0

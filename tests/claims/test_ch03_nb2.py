@@ -217,7 +217,10 @@ def test_separation_radius(claim):
 
 def squares(w, X, y, delta, norm):
     """Adversarial mean square, the two ends of the score listed by the points of the ball."""
-    reach = delta * (ball(norm, len(w)) @ w).max()
+    if norm == 2 and len(w) > 2:
+        reach = delta * np.sqrt(w @ w)
+    else:
+        reach = delta * (ball(norm, len(w)) @ w).max()
     r = y - X @ w
     return np.maximum((r + reach) ** 2, (r - reach) ** 2).mean()
 
@@ -263,20 +266,17 @@ def steepest_interpolator(w, X, delta, norm):
     return found.fun, found.x[:d]
 
 
-def interpolation_problems(rng, norm):
-    d = 2 if norm == 2 else 6
-    for i in range(6):
-        n = 1 if d == 2 else 3
+def interpolation_problems(rng):
+    d = 6
+    for n in (1, 2, 3, 3, 4, 6):
         yield rng.standard_normal((n, d)), rng.standard_normal(n)
     yield np.diag([1.0, 0.1]), np.array([1.0, 0.0])  # the dual is not unique
-    yield np.array([[1.0, 0.0], [0.3, 0.0 + 1.0]]), np.array([1.0, 1.0])
-    if d > 2:
-        X = rng.standard_normal((3, d))
-        X[:, 1], X[:, 2] = X[:, 0], -X[:, 0]  # equal features
-        yield X, np.array([1.0, -1.0, 0.0])
+    yield np.array([[1.0, 0.0], [0.3, 1.0]]), np.array([1.0, 1.0])
+    X = rng.standard_normal((3, d))
+    X[:, 1], X[:, 2] = X[:, 0], -X[:, 0]  # equal features
+    yield X, np.array([1.0, -1.0, 0.0])
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_interpolation_threshold(claim):
     c = claim("thm-interpolation-threshold")
     rng = np.random.default_rng(3)
@@ -292,7 +292,7 @@ def test_interpolation_threshold(claim):
             9.0,
             0.0,
         )
-        for X, y in interpolation_problems(rng, norm):
+        for X, y in interpolation_problems(rng):
             n, d = X.shape
             w = best_interpolator(X, y, norm)
             bar = linear.interpolation_threshold(X, y, norm)
@@ -315,10 +315,11 @@ def test_interpolation_threshold(claim):
                 right = factor * bar * tau + (1 - factor) * np.abs(y - X @ u).sum() / n
                 bound = min(bound, left - right)
             # w = 0
-            top = length(X.T @ y, norm) / np.abs(y).sum()
+            size = np.linalg.norm(X.T @ y) if norm == 2 else length(X.T @ y, norm)
+            top = size / np.abs(y).sum()
             zero = max(zero, abs(linear.zero_threshold(X, y, norm) / top - 1))
-            corners = ball(DUAL[norm], d)
-            v = corners[np.argmax(corners @ (X.T @ y))]
+            corners = X.T @ y if norm == 2 else ball(DUAL[norm], d)
+            v = corners if norm == 2 else corners[np.argmax(corners @ (X.T @ y))]
             v = v / (np.abs(X).max() * np.linalg.norm(v) * 1e4)
             fall = max(fall, squares(v, X, y, 0.98 * top, norm) / (y @ y / n) - 1)
             for u in np.vstack([v, rng.standard_normal((20, d)) * 0.1]):

@@ -155,7 +155,7 @@ def test_box_regularization(claim):
     noisy, beyond = 0.0, 0.0
     grid = np.linspace(0, 1.2, 2401)
     for _ in range(100):
-        tau, s, kind = rng.uniform(0, 2), rng.uniform(0.1, 3), rng.integers(3)
+        tau, s, kind = rng.uniform(0, 12), np.exp(rng.uniform(-4, 1)), rng.integers(3)
         v = (1 - grid) ** 2 + grid**2 * (tau * s) ** 2  # sigma = Pi = 1, delta = s
         loss = [v + (s * grid) ** 2, (np.sqrt(v) + s * grid) ** 2][kind % 2]
         q = grid[np.argmin(loss)]

@@ -71,10 +71,10 @@ def test_training_finds(claim):
     for t in THREATS:
         c.at_most(f"box, {t}: loss above the least", excess[t], 1e-3)
         c.at_most(f"box, {t}: factors off", off[t], 0.1)
+    ball_training(c)
 
 
-def test_training_finds_ball(claim):
-    c = claim("obs-training-finds")
+def ball_training(c):
     for seed in (3504, 3505):
         x = sample(seed)
         power = (x**2).mean(axis=0)
@@ -213,8 +213,7 @@ def test_plateau(claim):
             c.at_most("error falls with delta", errors[0] / errors[-1], 0.6)
 
 
-def test_image_space_box(claim):
-    c = claim("prop-image-space")
+def image_box(c):
     rng = np.random.default_rng(3550)
     # the image-space attack on the data of a dense operator is a box on the coefficients
     orthogonal = np.linalg.qr(rng.standard_normal((12, 12)))[0]
@@ -260,8 +259,7 @@ def oblivious_ball(q, p, d):
     return ((1 - q) ** 2 * p).sum() + d**2 * (q**2).max()
 
 
-def test_image_space_ball(claim):
-    c = claim("prop-image-space")
+def image_ball(c):
     rng = np.random.default_rng(3551)
     for k in (3, 6):
         one, p = np.ones(k), rng.exponential(size=k) + 0.05
@@ -301,8 +299,7 @@ def test_image_space_ball(claim):
         c.at_most("almost sure, small x: q = 0.7 is better", np.mean(small) / 0.25, 0.9)
 
 
-def test_image_space_power_laws(claim):
-    c = claim("prop-image-space")
+def image_power_laws(c):
     n = np.arange(1, 300_001.0)
     deltas = np.geomspace(1e-4, 1e-2, 9) * 0.999
     for a, b in ((0.5, 1.0), (1.0, 1.0), (1.5, 1.0), (0.6, 1.5), (2.0, 1.5)):
@@ -324,6 +321,13 @@ def test_image_space_power_laws(claim):
             repaired = adversarial.image_space_gain(sigma, signal, d ** (b / (a + b)))
             truncated = np.where(sigma**2 * signal > d**2, 1 / sigma, 0)
             c.at_most("repaired = data-space truncation", abs(repaired - truncated).max(), 0.0)
+
+
+def test_image_space(claim):
+    c = claim("prop-image-space")
+    image_box(c)
+    image_ball(c)
+    image_power_laws(c)
 
 
 # --------------------------------------------------------------------------- plug-and-play
@@ -372,10 +376,11 @@ def test_adversarial_pnp(claim):
     edge = adversarial.denoiser_penalty([1.0, 1.0, 1.0, 0.0], where, [0.8, 0.8, 0.8, 0])
     c.at_most("delta = m and delta = 0: no penalty", max(edge[0], edge[2]), 0.0)
     c.at_most("delta = Pi / m, and Pi = 0: 1 / penalty", 1 / min(edge[1], edge[3]), 1e-15)
+    pnp_rates(c)
+    pnp_repair(c)
 
 
-def test_adversarial_pnp_rates(claim):
-    c = claim("prop-adversarial-pnp")
+def pnp_rates(c):
     n = np.arange(1, 200_001.0)
     deltas = np.geomspace(1e-5, 1e-2, 13)
     laws = (0.5, 1, 0), (1, 1, 0), (2, 1, 0), (1.5, 1, 0.5), (1.5, 1, 1.0), (2, 1.5, 0.25)
@@ -417,8 +422,7 @@ def two_balls(bias, noise):
     return np.sqrt(min(best.fun, *(dual(t) for t in np.linspace(-30, 30, 301))))
 
 
-def test_adversarial_pnp_repair(claim):
-    c = claim("prop-adversarial-pnp")
+def pnp_repair(c):
     m = np.arange(1, 3001.0)
     for a, b, kappa0, rho in (
         (1, 1.0, 0.8, 1),

@@ -74,9 +74,9 @@ def radius_pinv(X, y):
     return 1 / (len(y) * np.abs(np.linalg.pinv(X.T) @ (w / np.linalg.norm(w))).max())
 
 
-def reached_integral(path):
+def reached_integral(path, spread):
     start = (np.arange(200_000) + 0.5) / 100_000 - 1
-    return np.mean(np.minimum(1, start + path))
+    return np.mean(np.minimum(1, spread * start + path))
 
 
 def gain_library(x, sigma, delta):
@@ -160,7 +160,7 @@ RIGHT = {
     "broken_hinge": ((3,), [hinge_many, lambda delta: [3 * delta, 5 * delta]]),
     "zero_radius": ((), [zero_radius_linprog]),
     "interpolation_radius": ((), [radius_library, radius_pinv]),
-    "reached": ((np.tanh(1),), [reached_integral]),
+    "reached": ((0.77,), [reached_integral]),
     "almost_sure_gain": ((), [gain_library, gain_bisection]),
     "water_filling": ((), [water_library, water_scan]),
     "two_mode_decoder": ((), [decoder_clipped]),
@@ -219,12 +219,22 @@ def test_wrong_predictions_of_losses(predicted, words):
     assert len(named) == 1 and words in named[0]
 
 
-@pytest.mark.parametrize("limit", [*checks.WRONG_LIMITS, 0.9, math.nan, "tanh 1", None, [0.76]])
-def test_wrong_limits_of_the_ascent(limit):
-    named = rejected(checks.reached(reached_integral, limit))
-    assert len(named) == 1
-    if isinstance(limit, float) and limit in checks.WRONG_LIMITS:
-        assert checks.WRONG_LIMITS[limit] in named[0]
+@pytest.mark.parametrize(
+    ("best", "words"),
+    [
+        (0.75, checks.WRONG_BEST["mean"]),
+        (0.97, checks.WRONG_BEST["large"]),
+        (1, checks.WRONG_BEST["large"]),
+        (0.5, checks.WRONG_BEST["small"]),
+        (math.nan, "NaN"),
+        ("0.77", "Real numbers"),
+        (None, "Real numbers"),
+        ([0.77], "shape"),
+    ],
+)
+def test_wrong_predictions_of_restarts(best, words):
+    named = rejected(checks.reached(reached_integral, best))
+    assert len(named) == 1 and words in named[0]
 
 
 @pytest.mark.parametrize("factor", [0.96, 1.04])
@@ -384,20 +394,20 @@ def test_one_sample_has_one_threshold(answers):
     assert linear.zero_threshold(X, y, 2) == pytest.approx(np.linalg.norm(X))
 
 
-@pytest.mark.parametrize("path", [0.5, 1.0, 2.5])
-def test_ascent_in_the_ball_tends_to_tanh(path):
-    angle, short = np.pi / 2, path / 20_000
-    cosine = np.cos(angle)
-    for _ in range(20_000):
-        cosine = (cosine + short) / np.sqrt(1 + 2 * short * cosine + short**2)
-    assert cosine == pytest.approx(np.tanh(path), abs=1e-3)
-
-
 def test_numbers_of_the_ascent(answers):
-    assert answers["reached"](1) == 0.75 and answers["reached"](2.5) == 1
-    assert round(np.tanh(1), 2) == 0.76 and round(np.tanh(2.5), 2) == 0.99
+    reached, u = answers["reached"], (np.arange(100_000) + 0.5) / 50_000 - 1
+    assert reached(1, 0) == 1 and reached(1, 1) == 0.75
+    for path in (0.3, 1.0, 1.7):
+        assert reached(path, 1) == pytest.approx(path - path**2 / 4)
     for steps in (3, 10, 40):  # the number of steps does not matter
-        assert checks._ascend(1.0, steps) == pytest.approx(0.75, abs=1e-6)
+        assert checks._ascend(1.0, 1.0, steps) == pytest.approx(0.75, abs=1e-6)
+    assert np.minimum(1, u + 1).var() == pytest.approx(5 / 48, rel=1e-4)
+    spread = np.sqrt(5 / 48 / 1000)
+    assert round(spread, 3) == 0.010
+    largest = np.random.default_rng(12).standard_normal((200_000, 20)).max(axis=1)
+    assert largest.mean() == pytest.approx(1.87, abs=0.01)
+    assert 0.75 + largest.mean() * spread == pytest.approx(checks._best_of_twenty(), abs=0.002)
+    assert 14.5 < 0.15 / spread < 15 and math.exp(2 * 1000 * 0.15**2) > 1e19
 
 
 def test_uniform_thresholds():
@@ -445,13 +455,12 @@ def test_imitating_noise_of_the_box():
         )
 
 
-def test_imitating_noise_of_the_ball():
-    sigma, signal = (part[:-1] for part in spectral.model_problem(1.0, 1.0, 40))
-    for delta in (0.01, 0.1, 0.5):
-        game = adversarial.ball_game(sigma, signal, delta)
-        noise = signal * np.maximum(1 / game.multiplier - sigma**2, 0)
-        np.testing.assert_allclose(spectral.mse_gain(sigma, signal, noise), game.gain, rtol=1e-9)
-        assert noise.min() == 0 < noise.max()
+def test_modes_that_a_finite_noise_imitates():
+    kappa = np.sqrt(2 / np.pi)
+    sigma, signal = (part[:-1] for part in spectral.model_problem(1.0, 1.0, 100))
+    q = sigma * adversarial.box_almost_sure(sigma, signal, 1e-3, kappa * np.sqrt(signal))
+    assert (np.flatnonzero((q < 1 - 1e-12) & (q > 0)) + 1).tolist() == list(range(29, 36))
+    assert round(1e-3**-0.5, 1) == 31.6
 
 
 def test_water_by_hand(answers):
@@ -547,17 +556,37 @@ def test_least_lipschitz_numbers(answers):
     assert bound < 0.7 * wiener.max()
 
 
-def test_an_attack_on_the_image_leaves_only_the_inverse():
-    rng = np.random.default_rng(11)
-    signal, delta = np.array([1.0, 0.4, 0.2, 0.05]), 0.6
-    assert delta**2 < signal.sum()
-    assert adversarial.ball_risk(np.ones(4), np.ones(4), signal, delta) == pytest.approx(delta**2)
-    assert checks._knapsack(np.ones(4), signal, delta) == pytest.approx(delta**2)
-    p = delta**2 / signal.sum()
-    for _ in range(100):
-        h = 1 + rng.uniform(0.01, 0.5) * rng.standard_normal(4)
-        bound = delta**2 + (1 - p) * np.sum((1 - h) ** 2 * signal)
-        assert adversarial.ball_risk(h, np.ones(4), signal, delta) >= bound * (1 - 1e-9)
+@pytest.mark.parametrize("tau", [0.05, 0.5, 2.0])
+def test_attack_on_image_and_data(tau):
+    """The filter of the solution, against an adversary that has eta and e by themselves."""
+    sigma, signal, delta = 1 / np.arange(1, 6), np.array([1, 0.5, 0.3, 0.1, 0.05]), 0.4
+    turned = sigma / np.sqrt(sigma**2 + tau**2)
+    value = checks._knapsack(turned, signal, delta)
+    price = 1 / checks._level(turned, signal, delta)
+    g = np.minimum(1 / sigma, price * sigma / (sigma**2 + tau**2))
+    prices = price * np.linspace(0.5, 2, 3001)
+    worst = np.zeros(prices.size)
+    for s, p, gain in zip(sigma, signal, g, strict=True):
+        # max over (eta, e) of (a.z - b)^2 - price |z|^2 with z = (eta, e / tau)
+        reach = gain**2 * (s**2 + tau**2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bought = (1 - gain * s) ** 2 * p * prices / (prices - reach)
+        bought = np.where(prices > reach * (1 - 1e-12), bought, np.inf)
+        worst += np.nan_to_num(bought, nan=0.0, posinf=np.inf)
+    risk = (prices * delta**2 + worst).min()
+    assert risk == pytest.approx(value, rel=1e-3)
+    game = adversarial.ball_game(turned, signal, delta)
+    assert game.value == pytest.approx(value)
+    np.testing.assert_allclose(game.gain / np.sqrt(sigma**2 + tau**2), g, rtol=1e-9)
+
+
+def test_without_salt_the_inverse_comes_back():
+    sigma, signal, delta = 1 / np.arange(1, 6), np.array([1, 0.5, 0.3, 0.1, 0.05]), 0.6
+    for tau, close in ((1e-1, 0.5), (1e-3, 1e-4)):
+        price = 1 / checks._level(sigma / np.sqrt(sigma**2 + tau**2), signal, delta)
+        g = np.minimum(1 / sigma, price * sigma / (sigma**2 + tau**2))
+        assert np.abs(sigma * g - 1).max() < close
+        assert price - 1 < 30 * tau**2
 
 
 def test_dead_zone_numbers(answers):

@@ -720,18 +720,21 @@ def balances_at_the_cutoff(sigma, signal, delta):
 break_even = Check()
 
 
-def _break_even_cases() -> Iterable[tuple[np.ndarray, np.ndarray, float]]:
+@cache
+def _break_even_cases() -> list[tuple[tuple[np.ndarray, np.ndarray, float], float]]:
+    """Problems, each with the relative excess of its best Tikhonov filter."""
+    n, cases = np.arange(1, 201.0), []
     for a, b, delta in ((1, 1, 1e-2), (2, 1, 1e-3), (1, 0.75, 1e-2), (0.25, 1, 0.1)):
-        n = np.arange(1, 201.0)
-        yield n**-a, n ** (-2 * b), delta
+        case = (n**-a, n ** (-2 * b), delta)
+        cases.append((case, _tikhonov_excess(*case)))
+    return cases
 
 
-def _tikhonov_excess(sigma, signal, delta, filters=None):
-    """Relative excess of the best member of a family with one parameter, by brute force."""
+def _tikhonov_excess(sigma, signal, delta, q=None):
+    """Relative excess of the best of several filters (Tikhonov's by default), by brute force."""
     least = np.sum(signal / (1 + sigma**2 * signal / delta**2))
-    if filters is None:
-        filters = sigma**2 / (sigma**2 + np.geomspace(1e-9, 10, 6000)[:, None])
-    q = filters
+    if q is None:
+        q = sigma**2 / (sigma**2 + np.geomspace(1e-9, 10, 3000)[:, None])
     return np.min(np.sum((1 - q) ** 2 * signal + (q * delta / sigma) ** 2, axis=1)) / least - 1
 
 
@@ -744,8 +747,9 @@ def _pairs(value: Any) -> int:
 
 @break_even.property("with that many pairs the learned filter wins on average, with one less not")
 def _(ask: Callable) -> None:
-    for case, got in answers(ask, _break_even_cases()):
-        pairs, excess = _pairs(got), _tikhonov_excess(*case)
+    asked = answers(ask, [case for case, _ in _break_even_cases()])
+    for (_, got), (_, excess) in zip(asked, _break_even_cases(), strict=True):
+        pairs = _pairs(got)
         if pairs < 3:
             raise NotYet(f"With {pairs} pairs the expected risk is infinite.")
         if 1 / (pairs - 2) > excess:
@@ -759,7 +763,7 @@ def _(ask: Callable) -> None:
 
 @break_even.property("noise and signal may change their unit")
 def _(ask: Callable) -> None:
-    sigma, signal, delta = next(iter(_break_even_cases()))
+    (sigma, signal, delta), _ = _break_even_cases()[0]
     cases = [(sigma, c**2 * signal, c * delta) for c in (0.01, 1.0, 30.0)]
     pairs = [_pairs(got) for _, got in answers(ask, cases)]
     if len(set(pairs)) > 1 or not 3 < pairs[0] < 20:
