@@ -337,6 +337,8 @@ def test_smoothness_mismatch(claim):
             measured = np.polyfit(np.log(deltas), np.log(risks), 1)[0]
             theory = min(2 * test - 1, 2 * other - 1, 4 * (a + b)) / (a + other)
             c.close(f"({a}, {b}) on {test}, level for {other:.4g}", measured, theory, 0.006)
+            library = spectral.mse_exponent(a, b, b_test=test, level=(a + b) / (a + other))
+            c.close(f"({a}, {b}) on {test}, for {other:.4g}: library", library, theory, 1e-12)
     # Part 3: no level does better, found by minimizing over the level.
     for a, b, test in ((1, 2, 1), (1, 1, 2), (0.5, 0.6, 3.5)):
         capped = min(test, 2 * (a + b) + 0.5)
@@ -485,6 +487,12 @@ def test_source_set_game(claim):
         # (v), fixed x: all noise of white power, with means up to its full size; upper envelope
         q = np.minimum(1, 1 / s)
         squares.append(np.sum(((1 - q) * x + delta * q * n) ** 2))
+        stupid = np.minimum(n**-2, (delta * n) ** 2).sum()
+        c.at_most(
+            f"(v) fixed x, δ = {delta:g}: mean square / bound of the proof",
+            squares[-1] / (2 * np.sum((1 - q) ** 2 * x**2) + 2 * stupid),
+            1,
+        )
     assert errors[0] > errors[1] > errors[2]
     assert squares[0] > squares[1] > squares[2]
     c.at_most("(v) fixed x: mean square at δ = 1e-6 / at 1e-2", squares[2] / squares[0], 0.4)
