@@ -467,7 +467,8 @@ def test_paradigm_table(claim):
     for a, b in ((1, 1), (2, 0.75), (0.25, 1)):
         s, p = far**-a, far ** (-2.0 * b)
         parameters = [1e-4 / p, 1e-4 / (0.25 * p)]
-        parameters += [critic_parameter(s, p, 0.01, t) for t in (0.375, 0.375 * 0.01 ** (-2 * a))]
+        tuned = 0.375 * 0.01 ** (-2 * a / (a + b))
+        parameters += [critic_parameter(s, p, 0.01, t) for t in (0.375, tuned)]
         falls += [g[1] / g[0] for g in (s / (s**2 + w) for w in parameters)]
     c.at_most("gains of all but post-processing, mode 1e15 over 1e12", max(falls), 0.5)
 

@@ -655,21 +655,24 @@ def test_inequalities_of_training_and_test_loss_for_any_law():
         assert train <= least <= test
 
 
-def test_leave_one_out_is_unbiased():
-    """Other seeds than on the page: 400 training sets, standard errors 0.3 % and less."""
-    n, rng = np.arange(1, 201.0), np.random.default_rng(10)
+@pytest.mark.parametrize(("pairs", "sets"), [(6, 800), (12, 400)])
+def test_leave_one_out_is_unbiased(pairs, sets):
+    """Other seeds than on the page; standard errors of the means 0.8 % (6 pairs) and 0.3 %."""
+    n, rng = np.arange(1, 201.0), np.random.default_rng(pairs)
     sigma, signal, least = 1 / n, n**-2.0, risk_of_200_modes()
     found = []
-    for _ in range(400):
-        x = rng.standard_normal((12, n.size)) / n
+    for _ in range(sets):
+        x = rng.standard_normal((pairs, n.size)) / n
         y = sigma * x + 0.01 * rng.standard_normal(x.shape)
         g = spectral.fit_gain(x, y)
         train = np.mean(np.sum((g * y - x) ** 2, axis=1))
         true = spectral.modal_risk(sigma, signal, 1e-4, g).sum()
         found.append([train, loo_by_downdating(x, y), true])
     mean, spread = np.mean(found, axis=0) / least, np.std(found, axis=0) / least
-    np.testing.assert_allclose(mean, [1 - 1 / 12, 1 + 1 / 9, 1 + 1 / 10], rtol=0.015)
-    assert 1.5 < spread[1] / spread[2] < 3.5
+    theory = [1 - 1 / pairs, 1 + 1 / (pairs - 3), 1 + 1 / (pairs - 2)]
+    np.testing.assert_allclose(mean, theory, rtol=0.015 if pairs > 6 else 0.03)
+    if pairs == 12:
+        assert 1.5 < spread[1] / spread[2] < 3.5
 
 
 def risk_of_200_modes():
