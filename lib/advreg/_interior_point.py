@@ -307,7 +307,7 @@ class InteriorPoint:
             after = (after + ((C + far * dC) * (R + far * dR)).sum()) / size
             target = mu * min(1.0, max(after / mu, 0.0) ** 3)
             if not self.problem.inside:  # stay near the centre until the bounds are valid
-                target = mu * (5.0 if self.far < 0.3 else 1.0)
+                target = mu * (2.0 if self.far < 0.3 else 1.0)
             aim = self.cone.aim(C, R, target, far * dC, far * dR)
             shift = (target - far**2 * dS * dL) / S
             dx, dq, dtau, dS, dL, dR, dC = self.direction(shift, aim)
