@@ -831,7 +831,8 @@ def ball_risk(
     TypeError
         If an input is complex or not numeric.
     ValueError
-        If an entry is not finite (or negative, except in g), or shapes clash.
+        If an entry is not finite (or negative, except in g), shapes clash, or the risk
+        is too large for a float (gains above about 1e150).
 
     Notes
     -----
@@ -844,7 +845,12 @@ def ball_risk(
     gain = finite(g, "g")
     if gain.ndim not in (1, 2) or gain.shape[-1] != s.size:
         raise ValueError(f"g must have shape ({s.size},) or (p, {s.size}), got {gain.shape}")
-    v = _mean_square(gain, s, p, n)
+    top, radius = np.abs(gain).max(initial=0.0), d.max(initial=0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        v = _mean_square(gain, s, p, n)
+        sizes = np.stack([top**2, radius**2, (top * radius) ** 2, v.sum()])
+    if not np.isfinite(sizes).all():
+        raise ValueError(f"the risk overflows: largest gain {top:g}, largest delta {radius:g}")
     try:
         shape = np.broadcast_shapes(gain.shape[:-1], d.shape)
     except ValueError:

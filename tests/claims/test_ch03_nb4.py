@@ -203,7 +203,7 @@ def beyond(power, size=1e6):
 def test_ball_regularization(claim):
     c = claim("thm-ball-regularization")
     rng = np.random.default_rng(3402)
-    order, twice, clipped = 0.0, 0.0, 0.0
+    order, twice, clipped, half, equal = 0.0, 0.0, 0.0, np.inf, 0.0
     for trial in range(6):
         sigma = np.sort(rng.uniform(0.1, 1, 3))[::-1]
         x = rng.standard_normal((6, 3)) * np.array([1, 0.7, 0.5]) + 0.3 * (trial % 2)
@@ -221,10 +221,19 @@ def test_ball_regularization(claim):
         parts = ((1 - q) ** 2 * power).sum() + (delta * g.max()) ** 2
         order = max(order, parts / least, least / game.value)
         twice = max(twice, worst_in_mean(g, sigma, power, delta) / game.value)
+        half = min(half, least / game.value)
         wild = rng.uniform(-0.5, 1.5, 3)
         clipped = max(clipped, own(np.clip(wild, 0, 1)) / own(wild))
+        # fixed attacks, centred law: the key inequality is an equality for (ob)
+        pairs = np.concatenate([x, -x])
+        fixed = rng.standard_normal((500, 3))
+        fixed = np.concatenate([fixed / np.linalg.norm(fixed, axis=1)[:, None], np.eye(3)])
+        found = max((((q - 1) * pairs + g * delta * e) ** 2).sum(axis=1).mean() for e in fixed)
+        equal = max(equal, abs(found / parts - 1))
     c.at_most("almost sure, trained: bias + noise <= own risk <= V", order, 1 + 1e-9)
     c.at_most("its worst risk in mean / V", twice, 2)
+    c.at_least("almost sure, least risk / V", half, 0.5)
+    c.at_most("oblivious: worst fixed attack against bias + noise", equal, 1e-9)
     c.at_most("clipping q to [0, 1] does not raise the risk", clipped, 1 + 1e-9)
     # V tends to zero although a mode has no signal; fixed x, rates and constants in MP
     sigma, power = np.arange(1, 200) ** -1.0, np.arange(1, 200) ** -2.0
@@ -280,6 +289,7 @@ def test_source_sets(claim):
         s, cc = b - 0.5, 2 * a + 2 * b - 1
         cuts = np.array([1e3, 1e4, 1e5])
         sups = np.zeros((2, 2, 3))
+        ends = np.zeros((2, 2, 3))  # the extreme admissible filters
         for j, cut in enumerate(cuts):
             box, ball = cut ** -(a + b), np.sqrt(cut**-cc / cc)
             ratio = (n / cut) ** (a + b)
@@ -288,9 +298,15 @@ def test_source_sets(claim):
             for i, decay in enumerate((b, s)):
                 sups[0, i, j] = sup_on_set((1 - q_box) * n**-decay, box * q_box * n**a)
                 sups[1, i, j] = sup_on_set((1 - q_ball) * n**-decay, ball * q_ball * n**a)
+                for m, q in enumerate((np.maximum(0, 1 - ratio), np.minimum(1, 1 / ratio))):
+                    ends[m, i, j] = sup_on_set((1 - q) * n**-decay, box * q * n**a)
         d_box, d_ball = cuts ** -(a + b), np.sqrt(cuts**-cc / cc)
         c.close(f"box, own set, {a, b}", slope(d_box, sups[0, 0]), b / (a + b), 0.01)
         c.close(f"box, other set, {a, b}", slope(d_box, sups[0, 1]), s / (a + b), 0.01)
+        for name, rows in zip(("least", "largest"), ends, strict=True):
+            got = slope(d_box, rows[0]), slope(d_box, rows[1])
+            c.close(f"{name} admissible filter, own set, {a, b}", got[0], b / (a + b), 0.01)
+            c.close(f"{name} admissible filter, other set, {a, b}", got[1], s / (a + b), 0.01)
         c.close(f"ball, other set, {a, b}", slope(d_ball, sups[1, 0]), s / (a + s), 0.01)
         c.close(f"ball, own set, {a, b}", slope(d_ball, sups[1, 1]), s / (a + s), 0.01)
 

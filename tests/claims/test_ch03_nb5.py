@@ -294,6 +294,9 @@ def image_ball(c):
             loss = np.mean([largest(q, (q - 1) * row, 0.5) for row in x])
             c.at_least("almost sure: loss / delta^2", loss / 0.25, 1 - 1e-6)
         c.close("almost sure: loss of q = 1", largest(one, 0 * x[0], 0.5), 0.25, 1e-9)
+        for q in np.vstack([0.97 * one, one - 0.1 * np.eye(k), rng.uniform(-0.3, 1.4, (6, k))]):
+            loss = np.mean([largest(q, (q - 1) * row, 0.4) for row in x])
+            c.at_least("almost sure, ||x|| > delta: only q = 1", loss / 0.16, 1 + 1e-3)
         # with many small x the hypothesis fails, and so does the conclusion
         small = [largest(0.7 * one, -0.3 * row, 0.5) for row in 0.05 * x]
         c.at_most("almost sure, small x: q = 0.7 is better", np.mean(small) / 0.25, 0.9)
@@ -323,11 +326,51 @@ def image_power_laws(c):
             c.at_most("repaired = data-space truncation", abs(repaired - truncated).max(), 0.0)
 
 
+def three_regimes(kappa, s):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ramp = (1 - kappa * s) / (1 - 2 * kappa * s + s**2)
+    return np.where(s <= kappa, 1.0, np.where(kappa * s >= 1, 0.0, ramp))
+
+
+def image_any_shape(c):
+    """The threshold a = b at the matched radius, whatever the shapes kappa_n do."""
+    n = np.arange(1, 100_001.0)
+    deltas = np.geomspace(1e-4, 1e-2, 7) * 0.999
+    rng = np.random.default_rng(3552)
+    x = n[:40] ** -1.3
+    for a, b in ((0.4, 1.0), (1.0, 1.0), (1.4, 1.0), (1.2, 1.5)):
+        laws = 0.8 * n**-0.5, 0.8 * n**-2.0, rng.uniform(0.01, 1, n.size)
+        for kappa in (*laws, np.zeros(n.size)):  # the last one is the oblivious adversary
+            errors, noise, spread = [], [], []
+            for d in deltas:
+                s = d * n**b
+                q = three_regimes(kappa, s)
+                if kappa.any():
+                    ours = adversarial.box_almost_sure(
+                        n**-a, n ** (-2 * b), n**-a * d, kappa / n**b
+                    )
+                    c.at_most("library", abs(n**-a * ours - q).max(), 1e-8)
+                c.at_least("q where s < 1", q[s < 1].min(), 0.5)
+                c.at_most("s q", (s * q).max(), 1 + 1e-9)
+                c.at_most("(1 - q) / s", ((1 - q) / s).max(), 1 + 1e-9)
+                noise.append(d * (q * n**a).max())
+                spread.append(d**2 * (q**2 * n ** (2 * a)).sum())
+                errors.append(np.linalg.norm((1 - q[:40]) * x) + noise[-1])
+            c.close(f"slope of the norm, ({a}, {b})", steep(deltas, noise), 1 - a / b, 0.05)
+            if a < b:
+                c.at_most("error at a fixed x falls", errors[0] / errors[-1], 0.8)
+            if a < b - 0.5:
+                c.at_least("slope of the variance", steep(deltas, spread), 0.1)
+            else:
+                c.at_least("variance does not fall", spread[0] / spread[-1], 0.9)
+
+
 def test_image_space(claim):
     c = claim("prop-image-space")
     image_box(c)
     image_ball(c)
     image_power_laws(c)
+    image_any_shape(c)
 
 
 # --------------------------------------------------------------------------- plug-and-play
@@ -440,6 +483,15 @@ def pnp_repair(c):
             floor = min(rho, 1) * np.minimum(m**-b, d * m**a).max()
             c.at_most("worst case / bound of the repair", worst / bound, 1.0)
             c.at_least("worst case / floor of every map", worst / floor, 1.0)
+    for a, b in ((2, 1.0), (0.5, 1.5)):  # a fixed x outside of every source set
+        x, errors = m ** -(b - 0.2), []
+        for d in (1e-1, 1e-2, 1e-3):
+            radius = d ** (b / (a + b))
+            g = adversarial.pnp_adversarial_gain(m**-a, m ** (-2 * b), radius, 0.5 * m**-b)
+            errors.append(np.linalg.norm((1 - g * m**-a) * x) + d * g.max())
+        c.at_most(
+            "repair, fixed x: error falls", max(errors[1] / errors[0], errors[2] / errors[1]), 0.9
+        )
 
 
 def test_pnp_slopes(claim):

@@ -786,6 +786,13 @@ def test_attacks_in_training_are_maximizers() -> None:
             ValueError,
             "do not fit together",
         ),
+        (
+            lambda: adv.ball_risk([1e300, 1.0], [1.0, 0.5], [1.0, 0.0], 0.3),
+            ValueError,
+            "largest gain 1e+300, largest delta 0.3",
+        ),
+        (lambda: adv.ball_risk([1.0], [1.0], [1.0], 1e200), ValueError, "largest delta 1e+200"),
+        (lambda: adv.ball_risk([1e300], [1e300], [0.0], 1), ValueError, "the risk overflows"),
         (lambda: adv.pareto_gain(1, 1, 1, -1), ValueError, "lipschitz"),
         (lambda: adv.denoiser_penalty(1, 1, 2), ValueError, "at most sqrt(signal)"),
         (lambda: adv.almost_sure_decoder(-1), ValueError, "delta must be"),
@@ -804,6 +811,12 @@ def test_attacks_in_training_are_maximizers() -> None:
 def test_bad_input_is_refused_at_the_door(call, error: type, message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+def test_ball_risk_of_large_gains_is_finite() -> None:
+    """Just below the overflow: the adversary of mode 1, whose residual is -1e150 x."""
+    worst = adv.ball_risk([1e150, 1.0], [1.0, 0.5], [1.0, 1.0], 0.3)
+    assert worst == pytest.approx(1e300 * 1.3**2, rel=1e-9)
 
 
 def train(**changes):

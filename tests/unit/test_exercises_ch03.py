@@ -69,6 +69,16 @@ def radius_library(X, y):
     return linear.interpolation_threshold(X, y, 2)
 
 
+def radius_bisection(X, y):
+    """Train, and look whether residuals are left."""
+    low, high = 0.0, 10.0
+    for _ in range(15):
+        middle = (low + high) / 2
+        w = linear.fit(X, y, middle, 2, "squared", intercept=False).w
+        low, high = (middle, high) if np.abs(y - X @ w).max() < 1e-4 else (low, middle)
+    return low
+
+
 def radius_pinv(X, y):
     w = np.linalg.pinv(X) @ y
     return 1 / (len(y) * np.abs(np.linalg.pinv(X.T) @ (w / np.linalg.norm(w))).max())
@@ -77,6 +87,11 @@ def radius_pinv(X, y):
 def reached_integral(path, spread):
     start = (np.arange(200_000) + 0.5) / 100_000 - 1
     return np.mean(np.minimum(1, spread * start + path))
+
+
+def reached_simulated(path, spread):
+    start = np.random.default_rng(0).uniform(-spread, spread, 10**6)
+    return np.minimum(start + path, 1).mean()
 
 
 def gain_library(x, sigma, delta):
@@ -159,8 +174,8 @@ RIGHT = {
     "class_weights": ((), [other_weights]),
     "broken_hinge": ((3,), [hinge_many, lambda delta: [3 * delta, 5 * delta]]),
     "zero_radius": ((), [zero_radius_linprog]),
-    "interpolation_radius": ((), [radius_library, radius_pinv]),
-    "reached": ((0.77,), [reached_integral]),
+    "interpolation_radius": ((), [radius_library, radius_pinv, radius_bisection]),
+    "reached": ((0.77,), [reached_integral, reached_simulated]),
     "almost_sure_gain": ((), [gain_library, gain_bisection]),
     "water_filling": ((), [water_library, water_scan]),
     "two_mode_decoder": ((), [decoder_clipped]),
@@ -223,6 +238,7 @@ def test_wrong_predictions_of_losses(predicted, words):
     ("best", "words"),
     [
         (0.75, checks.WRONG_BEST["mean"]),
+        (0.79, checks.WRONG_BEST["large"]),
         (0.97, checks.WRONG_BEST["large"]),
         (1, checks.WRONG_BEST["large"]),
         (0.5, checks.WRONG_BEST["small"]),
@@ -235,6 +251,11 @@ def test_wrong_predictions_of_losses(predicted, words):
 def test_wrong_predictions_of_restarts(best, words):
     named = rejected(checks.reached(reached_integral, best))
     assert len(named) == 1 and words in named[0]
+
+
+@pytest.mark.parametrize("best", [0.76, 0.77, 0.775, 0.78])
+def test_rough_estimates_of_the_restarts_are_accepted(best):
+    assert rejected(checks.reached(reached_integral, best)) == []
 
 
 @pytest.mark.parametrize("factor", [0.96, 1.04])
@@ -251,6 +272,29 @@ def test_same_signs_are_named_whatever_they_are():
 
     named = rejected(checks.class_weights(answer))
     assert len(named) == 1 and checks.SAME_SIGN in named[0]
+
+
+def test_mistakes_are_named_without_the_last_digits():
+    """Training and search on a grid never reproduce a formula exactly."""
+
+    def noisy(sigma, x, delta):  # 400 draws of white noise for each sample
+        noise = np.random.default_rng(0).standard_normal((400, *x.shape))
+        data = sigma * x + delta / np.sqrt(sigma.size) * noise
+        return (data * x).sum(axis=(0, 1)) / (data**2).sum(axis=(0, 1))
+
+    def largest(loss, u, radius):
+        return np.max([loss(u + v) for v in np.linspace(-radius, radius, 301)], axis=0)
+
+    def tikhonov(sigma, signal, noise, excess):
+        alphas = np.geomspace(1e-6, 1e4, 2000)[:, None]
+        g = sigma / (sigma**2 + alphas)
+        wiener = spectral.mse_gain(sigma, signal, noise)
+        risk, best = (spectral.modal_risk(sigma, signal, noise, f).sum(-1) for f in (g, wiener))
+        return g.max(axis=1)[risk <= (1 + excess) * best].min()
+
+    assert "white noise" in rejected(checks.train_filter(noisy))[0]
+    assert "largest loss" in rejected(checks.loss_gap(largest, PREDICTED))[0]
+    assert "Tikhonov" in rejected(checks.least_lipschitz(tikhonov))[0]
 
 
 def test_a_decoder_that_explodes_far_away_is_found():
@@ -518,7 +562,7 @@ def test_worst_error_of_snapping(answers):
     found = optimize.minimize_scalar(dual, bounds=(0.1, 100), method="bounded").fun
     assert 0.2 < found <= 0.2304
     coarse = checks._worst_of(lambda y: decoder(y.reshape(-1, 2)).reshape(y.shape))
-    assert found - 1e-9 <= coarse <= 1.13 * found
+    assert coarse == pytest.approx(found, rel=1e-4)
     pairs = {(i, j): ((x[i] - x[j]) ** 2).sum() for i in range(3) for j in range(3) if i != j}
     assert all(v == pytest.approx(6) for v in pairs.values())
     assert (0.5 * 1.5**0.5) ** 2 == pytest.approx(0.375)

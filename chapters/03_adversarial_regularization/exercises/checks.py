@@ -184,7 +184,7 @@ LOSSES: dict[str, Callable] = {
 }
 DATA_FREE = {name: name in ("linear", "absolute", "pinball 0.5") for name in LOSSES}
 
-loss_gap = Check()
+loss_gap = Check(rtol=5e-3)  # any search grid
 
 
 def _gap_of(loss: Callable, u: np.ndarray, radius: float) -> np.ndarray:
@@ -494,7 +494,7 @@ def _residual(X: np.ndarray, y: np.ndarray, delta: float) -> float:
 def _(ask: Callable) -> None:
     cases = [(np.array([[3.0, 4.0]]), np.array([y])) for y in (1.0, -7.0)]
     for _, got in answers(ask, cases):
-        close(got, 5.0, "the radius for the sample (3, 4)")
+        close(got, 5.0, "the radius for the sample (3, 4)", 1e-3)
 
 
 def _interpolator(X, y):
@@ -549,7 +549,7 @@ def _ascend(path: float, spread: float, steps: int = 50) -> float:
 def _(ask: Callable, best: Any) -> None:
     cases = list(itertools.product((0.0, 0.25, 0.7, 1.0, 1.4, 2.0, 3.0), (0.0, 0.4, 1.0)))
     for (path, spread), got in answers(ask, cases):
-        if abs(float(numbers(got, ())) - _ascend(path, spread)) > 1e-4:
+        if abs(float(numbers(got, ())) - _ascend(path, spread)) > 2e-3:
             raise NotYet(
                 f"For a path of length {path:g} and a start of spread {spread:g} the ascents reach "
                 "another share."
@@ -559,11 +559,12 @@ def _(ask: Callable, best: Any) -> None:
 @reached.property("twenty restarts reach what you predicted")
 def _(ask: Callable, best: Any) -> None:
     value = float(numbers(best, ()))
-    if abs(value - _best_of_twenty()) < 0.01:
+    error = value - _best_of_twenty()
+    if abs(error) < 0.013:  # 0.78 is what the estimate sqrt(2 log 20) of the maximum gives
         return
-    if 0.74 <= value < _best_of_twenty():
+    if error < 0 and value >= 0.74:
         raise NotYet(WRONG_BEST["mean"])
-    raise NotYet(WRONG_BEST["large" if value > 0.8 else "small"])
+    raise NotYet(WRONG_BEST["large" if error > 0 else "small"])
 
 
 @cache
@@ -819,9 +820,12 @@ def _worst_of(decode: Callable) -> float:
     truth buys its best attack, and the least total is the supremum (duality)."""
     data, cost = _attacks()
     errors = ((decode(data) - TRUTHS[:, None]) ** 2).sum(axis=-1)
-    prices = np.geomspace(0.1, 1e3, 81)
-    bought = (errors - prices[:, None, None] * cost).max(axis=-1).mean(axis=-1)
-    return float((prices * RADIUS**2 + bought).min())
+
+    def dual(log_price: float) -> float:
+        price = np.exp(log_price)
+        return price * RADIUS**2 + (errors - price * cost).max(axis=-1).mean()
+
+    return float(optimize.minimize_scalar(dual, bounds=(-3, 7), method="bounded").fun)
 
 
 @two_mode_decoder.property("under every attack on a grid the error is less than half of V")
@@ -942,7 +946,7 @@ def stops_at_the_cut(sigma, signal, delta):
 
 # ------------------------------------------------------------------ accuracy, Lipschitz constant
 
-least_lipschitz = Check()
+least_lipschitz = Check(rtol=5e-3)  # any search grid
 
 
 def _priors() -> list[tuple]:
@@ -1099,7 +1103,7 @@ def jumps(y, delta):
 
 # ------------------------------------------------------------------------- training the filter
 
-train_filter = Check()
+train_filter = Check(rtol=0.05)  # training is never exact
 
 
 @cache
