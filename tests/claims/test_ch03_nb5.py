@@ -96,7 +96,7 @@ def ball_training(c):
         ]
         c.at_least("best white noise: risk / V - 1", min(jitter) / value - 1, 0.025)
         h, _ = adversarial.train_gain(
-            SIGMA, x, threat="oblivious", geometry="ball", delta=0.02, steps=3000, lr=0.02
+            SIGMA, x, threat="oblivious", geometry="ball", delta=0.02, steps=2000, lr=0.02
         )
 
         def blind(t, power=power):  # with max g <= t the best factors are min(1, t sigma)
