@@ -408,6 +408,30 @@ def test_fit_certifies_real_data(norm):
         assert linear.fit(X, y, 0.3, norm, loss).gap < 1e-8
 
 
+@pytest.mark.parametrize(("seed", "delta"), [(1, 0.2), (3, 0.07), (3, 0.22)])
+def test_fit_does_not_run_away_on_grey_values(seed, delta):
+    """Digits 3 and 8 in [0, 1], some pixels constant: mu once grew fivefold in each step."""
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    X, y = raw.data / 16, np.where(raw.target == 3, 1.0, -1.0)
+    pair = np.flatnonzero(np.isin(raw.target, (3, 8)))
+    rows = pair[np.random.default_rng(seed).permutation(pair.size)[:238]]
+    X, y = X[rows], y[rows]
+    found = linear.fit(X, y, delta, np.inf, "logistic")
+    assert found.gap < 1e-8
+    # the conditions of optimality, in b and in w (the soft threshold of the lasso)
+    margins = y * (X @ found.w + found.b) - delta * np.abs(found.w).sum()
+    slopes = 1 / (1 + np.exp(margins))
+    assert y @ slopes / y.size == pytest.approx(0, abs=1e-5)
+    price = delta * slopes.sum()
+    pull = X.T @ (y * slopes)
+    assert np.abs(pull).max() <= price * (1 + 1e-4)
+    kept = np.abs(found.w) > 1e-3 * np.abs(found.w).max()
+    assert kept.any()
+    assert_allclose(pull[kept], price * np.sign(found.w[kept]), rtol=1e-3)
+
+
 # ------------------------------------------------------------------------------- thresholds
 
 
