@@ -50,3 +50,21 @@ def number(value: float, name: str, least: float, *, strict: bool = False) -> fl
         bound = f"{'greater than' if strict else 'at least'} {least:g}"
         raise ValueError(f"{name} must be one number {bound}, got {value!r}")
     return float(array)
+
+
+def modes(**statistics: ArrayLike) -> list[Array]:
+    """Return statistics, one number per mode, as float64 if they are finite, not negative (but
+    for the cross power and the gain), and fit together."""
+    arrays = [
+        finite(value, name, least=-math.inf if name in ("cross", "g") else 0.0)
+        for name, value in statistics.items()
+    ]
+    try:
+        np.broadcast_shapes(*(a.shape for a in arrays))
+    except ValueError:
+        shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(statistics, arrays, strict=True))
+        raise ValueError(
+            f"these shapes do not fit together: {shapes}; the last axis is the mode, and a grid "
+            "of p values has the shape (p, 1), as in delta[:, None]"
+        ) from None
+    return arrays

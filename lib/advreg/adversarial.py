@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.optimize import brentq, linprog
 
-from advreg._checks import finite, integer, number
+from advreg._checks import finite, integer, modes, number
 from advreg.spectral import mse_gain
 
 if TYPE_CHECKING:
@@ -63,20 +63,6 @@ EPS = float(np.finfo(np.float64).eps)
 TIE = 1 + 16 * EPS  # numbers whose quotient is at most this are equal up to rounding
 
 
-def _checked(**inputs: ArrayLike) -> list[Array]:
-    """Non-negative finite float64 arrays whose shapes broadcast."""
-    arrays = [finite(value, name, least=0.0) for name, value in inputs.items()]
-    try:
-        np.broadcast_shapes(*(a.shape for a in arrays))
-    except ValueError:
-        shapes = ", ".join(f"{name} {a.shape}" for name, a in zip(inputs, arrays, strict=True))
-        raise ValueError(
-            f"shapes do not fit together: {shapes}; for a grid of p values give the shape (p, 1), "
-            "as in delta[:, None]"
-        ) from None
-    return arrays
-
-
 def _known(threat: str, known: tuple[str, ...] = THREATS) -> str:
     if threat not in known:
         raise ValueError(f"unknown threat {threat!r}; known are {', '.join(map(repr, known))}")
@@ -90,7 +76,7 @@ def _inverse(sigma: Array) -> Array:
 
 def _shape(signal: Array, mean_abs: ArrayLike) -> tuple[Array, Array]:
     """E|x_n| and kappa_n = E|x_n| / sqrt(Pi_n) <= 1, which is 0 where Pi_n = 0."""
-    (m,) = _checked(mean_abs=mean_abs)
+    (m,) = modes(mean_abs=mean_abs)
     root = np.sqrt(signal)
     if (m > root * (1 + 1e-10)).any():
         raise ValueError(
@@ -145,7 +131,7 @@ def box_oblivious(
     -----
     Source: Theorems ``thm-box-filters`` and ``thm-box-noise`` (chapter 3).
     """
-    s, p, d, n = _checked(sigma=sigma, signal=signal, delta=delta, noise=noise)
+    s, p, d, n = modes(sigma=sigma, signal=signal, delta=delta, noise=noise)
     return mse_gain(s, p, n + d**2)
 
 
@@ -170,9 +156,7 @@ def box_in_mean(
     with t = sqrt(S - delta^2): the same number without a difference of close ones.
     Source: Theorems ``thm-box-filters`` and ``thm-box-noise`` (chapter 3).
     """
-    s, p, d, n = np.broadcast_arrays(
-        *_checked(sigma=sigma, signal=signal, delta=delta, noise=noise)
-    )
+    s, p, d, n = np.broadcast_arrays(*modes(sigma=sigma, signal=signal, delta=delta, noise=noise))
     root = s * np.sqrt(p)  # sigma sqrt(Pi), the threshold of delta
     excess = np.maximum(root - d, 0.0) * (root + d)
     t = np.sqrt(excess + n)
@@ -220,7 +204,7 @@ def box_almost_sure(
     -----
     Source: Theorem ``thm-box-filters`` (chapter 3).
     """
-    s, p, d, m = _checked(sigma=sigma, signal=signal, delta=delta, mean_abs=mean_abs)
+    s, p, d, m = modes(sigma=sigma, signal=signal, delta=delta, mean_abs=mean_abs)
     _, kappa = _shape(p, m)
     return _three_regimes(s, p, d, kappa)
 
@@ -279,7 +263,7 @@ def box_risk(
         )
     _known(threat, THREATS[:2])
     gain = finite(g, "g")
-    s, p, d, n, _ = _checked(sigma=sigma, signal=signal, delta=delta, noise=noise, g=np.abs(gain))
+    s, p, d, n, _ = modes(sigma=sigma, signal=signal, delta=delta, noise=noise, g=np.abs(gain))
     v = _mean_square(gain, s, p, n)
     if threat == "oblivious":
         return v + (d * gain) ** 2
@@ -790,7 +774,7 @@ def ball_oblivious(
 def _ball(
     sigma: ArrayLike, signal: ArrayLike, noise: ArrayLike, delta: ArrayLike
 ) -> tuple[Array, Array, Array, Array]:
-    s, p, n = np.broadcast_arrays(*_checked(sigma=sigma, signal=signal, noise=noise))
+    s, p, n = np.broadcast_arrays(*modes(sigma=sigma, signal=signal, noise=noise))
     d = finite(delta, "delta", least=0.0)
     if s.ndim != 1 or d.ndim > 1:
         raise ValueError(
@@ -915,7 +899,7 @@ def pareto_gain(
     signal and noise are uncorrelated.
     Source: Theorem ``thm-pareto-front`` (chapter 3).
     """
-    s, p, n, bound = _checked(sigma=sigma, signal=signal, noise=noise, lipschitz=lipschitz)
+    s, p, n, bound = modes(sigma=sigma, signal=signal, noise=noise, lipschitz=lipschitz)
     return np.minimum(mse_gain(s, p, n), bound)
 
 
@@ -934,7 +918,7 @@ def image_space_gain(sigma: ArrayLike, signal: ArrayLike, delta: ArrayLike) -> A
     -----
     Source: Proposition ``prop-image-space`` (chapter 3).
     """
-    s, p, d = np.broadcast_arrays(*_checked(sigma=sigma, signal=signal, delta=delta))
+    s, p, d = np.broadcast_arrays(*modes(sigma=sigma, signal=signal, delta=delta))
     return np.where((p > 0) & (d <= np.sqrt(p) * TIE), _inverse(s), 0.0)
 
 
@@ -969,7 +953,7 @@ def denoiser_penalty(signal: ArrayLike, delta: ArrayLike, mean_abs: ArrayLike) -
     -----
     Source: Proposition ``prop-adversarial-pnp`` (chapter 3).
     """
-    p, d, m = _checked(signal=signal, delta=delta, mean_abs=mean_abs)
+    p, d, m = modes(signal=signal, delta=delta, mean_abs=mean_abs)
     m, _ = _shape(p, m)
     p, d, m = np.broadcast_arrays(p, d, m)
     free = (p > 0) & (d <= m * TIE)
@@ -994,7 +978,7 @@ def pnp_adversarial_gain(
     -----
     Source: Proposition ``prop-adversarial-pnp`` (chapter 3).
     """
-    s, p, d, m = _checked(sigma=sigma, signal=signal, delta=delta, mean_abs=mean_abs)
+    s, p, d, m = modes(sigma=sigma, signal=signal, delta=delta, mean_abs=mean_abs)
     s, penalty = np.broadcast_arrays(s, denoiser_penalty(p, d, m))
     bottom = s**2 + penalty
     return np.divide(s, bottom, out=np.zeros(s.shape), where=bottom > 0)
@@ -1238,7 +1222,7 @@ def train_gain(
     _known(threat)
     if geometry not in ("box", "ball"):
         raise ValueError(f"geometry must be 'box' or 'ball', got {geometry!r}")
-    d, power = _checked(delta=delta, noise=noise)
+    d, power = modes(delta=delta, noise=noise)
     if d.shape not in (((), (k,)) if geometry == "box" else ((),)) or power.shape not in ((), (k,)):
         raise ValueError(
             f"delta and noise must be numbers or have shape ({k},), and delta one number for the "

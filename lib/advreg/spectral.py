@@ -24,7 +24,7 @@ from scipy import linalg
 from scipy.optimize import brentq
 from scipy.special import zeta
 
-from advreg._checks import finite, integer, number, positive
+from advreg._checks import finite, integer, modes, number, positive
 from advreg.operators import Operator
 
 __all__ = [
@@ -1163,23 +1163,6 @@ def slope(x: ArrayLike, y: ArrayLike) -> float:
 # power Delta_n = E eps_n^2 and their correlation Gamma_n = E x_n eps_n.
 
 
-def _modes(**statistics: ArrayLike) -> list[Array]:
-    """The statistics as float64 if they are finite, not negative (but for cross) and fit."""
-    arrays = [
-        finite(value, name, least=-math.inf if name in ("cross", "g") else 0.0)
-        for name, value in statistics.items()
-    ]
-    try:
-        np.broadcast_shapes(*(a.shape for a in arrays))
-    except ValueError:
-        shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(statistics, arrays, strict=True))
-        raise ValueError(
-            f"these shapes do not fit together: {shapes}; the last axis is the mode, and a grid "
-            "of p values has the shape (p, 1), as in noise[:, None]"
-        ) from None
-    return arrays
-
-
 def _correlation(signal: Array, noise: Array, cross: Array) -> None:
     # The slack is for moments that were themselves computed from samples.
     if (np.abs(cross) > (1 + 1e-10) * np.sqrt(signal) * np.sqrt(noise)).any():
@@ -1301,7 +1284,7 @@ def mse_gain(
     Source: Theorem ``thm-learned-gain``, Proposition ``prop-learned-stability`` and Theorem
     ``thm-learned-convergence`` (chapter 2).
     """
-    s, signal, noise, cross = _modes(sigma=sigma, signal=signal, noise=noise, cross=cross)
+    s, signal, noise, cross = modes(sigma=sigma, signal=signal, noise=noise, cross=cross)
     _correlation(signal, noise, cross)
     plain = _filtered_inverse(s, _ratio(noise, signal))
     if not cross.any():
@@ -1347,7 +1330,7 @@ def modal_risk(
     -----
     Source: Theorems ``thm-learned-gain`` and ``thm-learned-convergence`` (chapter 2).
     """
-    s, signal, noise, cross, g = _modes(sigma=sigma, signal=signal, noise=noise, cross=cross, g=g)
+    s, signal, noise, cross, g = modes(sigma=sigma, signal=signal, noise=noise, cross=cross, g=g)
     _correlation(signal, noise, cross)
     bias = 1 - s * g
     return bias**2 * signal + g**2 * noise - 2 * bias * g * cross
@@ -1551,7 +1534,7 @@ def modulus(sigma: ArrayLike, signal: ArrayLike, delta: ArrayLike) -> Array:
     Source: Theorem ``thm-source-set-game`` (chapter 2).
     """
     d = finite(delta, "delta", least=0.0)
-    s, signal, d = _modes(sigma=sigma, signal=signal, delta=d[..., None])
+    s, signal, d = modes(sigma=sigma, signal=signal, delta=d[..., None])
     if s.size == 0 or signal.size == 0:
         raise ValueError("the modulus needs at least one mode")
     return np.minimum(np.sqrt(signal), _ratio(d, s)).max(axis=-1)
@@ -1586,7 +1569,7 @@ def pnp_gain(sigma: ArrayLike, signal: ArrayLike, noise: ArrayLike, step: float 
     Only step = 1 gives :func:`mse_gain`.
     Source: Proposition ``prop-paradigms`` (chapter 2).
     """
-    s, signal, noise = _modes(sigma=sigma, signal=signal, noise=noise)
+    s, signal, noise = modes(sigma=sigma, signal=signal, noise=noise)
     tau, penalty = number(step, "step", 0.0, strict=True), _ratio(noise, signal)
     if (tau * s**2 >= 2 + penalty).any():
         raise ValueError(
@@ -1607,7 +1590,7 @@ def post_gain(sigma: ArrayLike, signal: ArrayLike, noise: ArrayLike) -> Array:
     A denoiser trained with noise Delta_n / sigma_n^2, what the pseudo-inverse makes of Delta_n,
     gives :func:`mse_gain`.  Source: Proposition ``prop-paradigms`` (chapter 2).
     """
-    s, signal, noise = _modes(sigma=sigma, signal=signal, noise=noise)
+    s, signal, noise = modes(sigma=sigma, signal=signal, noise=noise)
     s, rest = np.broadcast_arrays(s, 1 + _ratio(noise, signal))
     with np.errstate(over="ignore"):
         return np.divide(1 / rest, s, out=np.zeros(s.shape), where=s > 0)
@@ -1654,7 +1637,7 @@ def critic_weights(
     For sigma_n = 0 the value is the limit of small sigma_n.
     Source: Proposition ``prop-paradigms`` and Theorem ``thm-critic`` (chapter 2).
     """
-    s, signal, noise = _modes(sigma=sigma, signal=signal, noise=noise)
+    s, signal, noise = modes(sigma=sigma, signal=signal, noise=noise)
     weight = 8 * number(beta, "beta", 0.0, strict=True)
     if source_condition:
         return _ratio(noise, signal) / weight + np.zeros(s.shape)
