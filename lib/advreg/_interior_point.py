@@ -353,7 +353,7 @@ class InteriorPoint:
             Hpp = delta**2 * self.curve.sum() / n
         scaled = self.A * np.sqrt(Haa)[:, None]
         m, k = self.x.size, self.k
-        H = np.empty((m + 1, m + 1))
+        H = np.zeros((m + 1, m + 1))  # its lower half is used
         H[:m, :m] = scaled.T @ scaled
         H[m, :m] = self.A.T @ Hap
         diagonal, column, corner, self.u, weight = self.cone.condense(self.C, self.R)
