@@ -156,6 +156,17 @@ def test_the_key_changes_with_code_library_and_files_beside_but_not_with_prose(
     (folder / "measurements.csv").write_text("1,2")
     assert key() != changed
 
+    engine = tmp_path / "lib/coursework"
+    engine.mkdir()
+    (engine / "checks.py").write_text("z = 1")  # no checks beside the notebook: not its business
+    changed = key()
+    (engine / "checks.py").write_text("z = 2")
+    assert key() == changed
+    (folder / "checks.py").write_text("from coursework.checks import z")
+    changed = key()
+    (engine / "checks.py").write_text("z = 3")
+    assert key() != changed
+
 
 def test_the_build_finds_in_the_cache_what_was_executed(tmp_path):
     from jupyter_cache import get_cache
