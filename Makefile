@@ -68,6 +68,8 @@ claims: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	# torchattacks asks for a torchvision that it never imports
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -c constraints.txt torchattacks
 	$(BIN)/python -m pytest benchmarks -q -p no:cacheprovider
 
 serve: $(SITE)
