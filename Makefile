@@ -61,7 +61,7 @@ test: check
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not site'
 
 site-test: $(SITE)
-	$(BIN)/python -m pytest -q -m site tests/site
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m site tests/site
 
 claims: $(STAMP)
 	$(BIN)/python -m advreg.claims

@@ -1,8 +1,8 @@
 """Run the notebooks whose code, library or data changed, two at a time, into the book's cache.
 
 jupyter-cache keys a notebook by its own code only.  Here the key also holds the library modules
-that the notebook imports (and those they import), the pinned versions and the files beside it,
-so that a page never shows what an older library computed.  The build then finds every notebook
+that the notebook imports (and those they import), the pinned versions and the files beside it
+and in its chapter's ``results/``, so that a page never shows what an older library computed.  The build then finds every notebook
 in the cache.
 """
 
@@ -71,8 +71,9 @@ def key_of(path: Path) -> str:
         todo |= imported(source) - modules
     files = [ROOT / "constraints.txt", ROOT / "lib/advreg/__init__.py"]
     files += [ROOT / "lib/advreg" / f"{name}.py" for name in sorted(modules)]
-    beside = (p for p in path.parent.iterdir() if p.is_file())
-    files += (beside := sorted(p for p in beside if p.suffix not in {".ipynb", ".md", ".pyc"}))
+    beside = [*path.parent.iterdir(), *path.parent.glob("results/*")]
+    beside = sorted(p for p in beside if p.is_file() and p.suffix not in {".ipynb", ".md", ".pyc"})
+    files += beside
     if any(p.suffix == ".py" for p in beside):  # the checks of exercises
         files += sorted((ROOT / "lib/coursework").glob("*.py"))
     digest = hashlib.sha256(code.encode())

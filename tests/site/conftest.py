@@ -25,9 +25,13 @@ def pages() -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``address`` runs once for each page."""
+    """A test that takes ``address`` runs once for each page; one process has all tests of a page."""
     if "address" in metafunc.fixturenames:
-        metafunc.parametrize("address", pages() or ["no-site"], indirect=True, scope="module")
+        params = [
+            pytest.param(page, id=page, marks=pytest.mark.xdist_group(page))
+            for page in pages() or ["no-site"]
+        ]
+        metafunc.parametrize("address", params, indirect=True, scope="module")
 
 
 def absent(reason: str) -> None:

@@ -155,6 +155,10 @@ def test_the_key_changes_with_code_library_and_files_beside_but_not_with_prose(
     changed = key()
     (folder / "measurements.csv").write_text("1,2")
     assert key() != changed
+    changed = key()
+    (folder / "results").mkdir()
+    (folder / "results/stored.json").write_text("{}")
+    assert key() != changed
 
     engine = tmp_path / "lib/coursework"
     engine.mkdir()
