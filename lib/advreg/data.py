@@ -1,4 +1,8 @@
-"""Signals, images and noise of the book, all float64 and all without a download.
+"""Signals, images and noise of the book, without a download.
+
+Everything is float64, but for the labelled images on which networks are trained
+(:class:`Images`): these are float32.  :func:`mnist` and :func:`cifar10` read the published files
+from a folder; nothing here fetches them.
 
 Everything random takes an explicit ``numpy.random.Generator``: two calls with generators
 in the same state give the same numbers, and nothing depends on hidden global state.
@@ -6,20 +10,31 @@ in the same state give the same numbers, and nothing depends on hidden global st
 
 from __future__ import annotations
 
+import gzip
+import io
 import numbers
+import os
+import pickle
+import zlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
 __all__ = [
+    "Images",
     "bounded_noise",
     "breast_cancer",
+    "cifar10",
     "coloured_noise",
     "diabetes",
+    "digits",
     "digits_pair",
     "ecg",
+    "mnist",
     "photograph",
     "shepp_logan",
     "shepp_logan_sinogram",
@@ -27,6 +42,20 @@ __all__ = [
 ]
 
 Array = NDArray[np.float64]
+
+
+class Images(NamedTuple):
+    """Labelled images, split into a training and a test part.
+
+    Images have the shape (n, channels, rows, columns), float32, grey values or colours in
+    [0, 1]; labels have the shape (n,), int64, 0 to 9.
+    """
+
+    train_x: NDArray[np.float32]
+    train_y: NDArray[np.int64]
+    test_x: NDArray[np.float32]
+    test_y: NDArray[np.int64]
+
 
 # Ellipses of the modified Shepp-Logan phantom (Toft 1996, The Radon Transform, table B.1):
 # grey value, half axes, centre, all on the square [-1, 1]^2, and the tilt in degrees.
@@ -249,6 +278,128 @@ def digits_pair(a: int = 3, b: int = 8) -> tuple[Array, Array]:
     return _standardized(X[rows]), np.where(digit[rows] == b, 1.0, -1.0)
 
 
+def digits(rng: np.random.Generator, train: int = 1000, size: int = 8) -> Images:
+    r"""Return the 1797 handwritten digits of scikit-learn, split at random.
+
+    The images ship with scikit-learn as ``sklearn.datasets.load_digits``: 8 x 8 pixels, grey
+    values 0 to 16, here divided by 16.  Larger images are interpolated linearly in each
+    direction between the centres of the pixels (constant beyond the outermost ones): each new
+    pixel is a weighted mean of old ones, so the values stay in [0, 1].  The new images carry
+    no new information; they make the same problem larger.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Draws the split, uniformly over all of them.  The split does not depend on `size`.
+    train : int
+        Number of training images, 1 to 1796; the rest is the test part.
+    size : 8, 16 or 32
+        Number of rows and of columns.
+
+    Returns
+    -------
+    Images
+        One channel; the parts hold `train` and 1797 - `train` images.
+
+    Raises
+    ------
+    TypeError
+        If `rng` is not a ``numpy.random.Generator``.
+    ValueError
+        If `train` or `size` is none of the accepted numbers.
+    """
+    from sklearn.datasets import load_digits
+
+    rng = _generator(rng)
+    x, y = load_digits(return_X_y=True)
+    train = _integer(train, "train", 1, len(y) - 1)
+    if isinstance(size, bool) or size not in (8, 16, 32):
+        raise ValueError(f"size must be 8, 16 or 32; got {size!r}")
+    images = x.reshape(-1, 8, 8) / 16
+    if size > 8:
+        places = np.clip((np.arange(size) + 0.5) * 8 / size - 0.5, 0, 7)  # new centres, old units
+        weights = np.maximum(1 - np.abs(places[:, None] - np.arange(8)), 0)
+        images = weights @ images @ weights.T
+    images = images[:, None].astype(np.float32)
+    order = rng.permutation(len(y))
+    first, rest = order[:train], order[train:]
+    return Images(images[first], y[first].astype(np.int64), images[rest], y[rest].astype(np.int64))
+
+
+def mnist(folder: str | os.PathLike[str]) -> Images:
+    """Read the MNIST digits (28 x 28 pixels, one channel) from the four published files.
+
+    The files are ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
+    ``t10k-images-idx3-ubyte`` and ``t10k-labels-idx1-ubyte``, plain or compressed (``.gz``),
+    from the data set's home page or any copy of it.  Other sets in the same format and under
+    the same names (Fashion-MNIST) are read as well.
+
+    Parameters
+    ----------
+    folder : path
+        The folder that holds them, or one in which they lie in ``MNIST/raw`` or ``raw``.
+
+    Returns
+    -------
+    Images
+        60000 and 10000 images in the published files; the counts are those that the files state.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or a file is not there; the message says which.
+    ValueError
+        If a file is damaged, cut short, or not of this format.
+    """
+    folder = _folder(folder, ("MNIST/raw", "raw"), MNIST_FILES[0], "MNIST")
+    parts = []
+    for images, labels in (MNIST_FILES[:2], MNIST_FILES[2:]):
+        x, y = _idx(_path(folder, images, "MNIST"), 3), _idx(_path(folder, labels, "MNIST"), 1)
+        parts += _labelled(x[:, None], y, folder / images)
+    return Images(*parts)
+
+
+def cifar10(folder: str | os.PathLike[str]) -> Images:
+    """Read the CIFAR-10 pictures (32 x 32 pixels, three channels) from the published files.
+
+    Either of two published versions, from the data set's home page or any copy of it:
+
+    * binary: ``data_batch_1.bin`` to ``data_batch_5.bin`` and ``test_batch.bin``, as unpacked
+      into ``cifar-10-batches-bin``;
+    * python: the same names without ``.bin``, as unpacked into ``cifar-10-batches-py``.  These are
+      pickles, a format that can run any code; they are read by an unpickler that admits numbers,
+      bytes, lists, dicts and numpy arrays, and refuses everything else.
+
+    Parameters
+    ----------
+    folder : path
+        The folder that holds them, or the one in which they were unpacked.  Where both versions
+        are present, the binary one is read.
+
+    Returns
+    -------
+    Images
+        50000 and 10000 images in the published files; the counts are those of the files.
+        Channels in the order red, green, blue.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or a file is not there; the message says which.
+    ValueError
+        If a file is damaged, cut short, not of this format, or holds anything but data.
+    """
+    names = ("test_batch.bin", "test_batch")
+    folder = _folder(folder, ("cifar-10-batches-bin", "cifar-10-batches-py"), names, "CIFAR-10")
+    end, read = (".bin", _cifar_binary) if (folder / names[0]).exists() else ("", _cifar_python)
+    batches = [
+        read(_path(folder, f"{name}{end}", "CIFAR-10"))
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+    ]
+    x, y = (np.concatenate(part) for part in zip(*batches[:-1], strict=True))
+    return Images(*_labelled(x, y, folder), *_labelled(*batches[-1], folder))
+
+
 def white_noise(shape: int | Sequence[int], level: float, rng: np.random.Generator) -> Array:
     """Draw white noise: independent entries, each normal with mean 0 and deviation `level`.
 
@@ -354,6 +505,136 @@ def bounded_noise(shape: int | Sequence[int], level: float, rng: np.random.Gener
     shape, level = _shape(shape), _level(level)
     direction = _generator(rng).standard_normal(shape)
     return level * direction / np.linalg.norm(direction)
+
+
+MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+CIFAR_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then red, green and blue row by row
+
+
+def _folder(
+    folder: str | os.PathLike[str],
+    inside: tuple[str, ...],
+    wanted: str | tuple[str, ...],
+    name: str,
+) -> Path:
+    """The folder that holds a wanted file: the given one or a known place inside it."""
+    folder = Path(folder).expanduser()
+    wanted = (wanted,) if isinstance(wanted, str) else wanted
+    for place in (folder, *(folder / sub for sub in inside)):
+        if any((place / f"{file}{end}").is_file() for file in wanted for end in ("", ".gz")):
+            return place
+    there = "holds no such file" if folder.is_dir() else "is not a folder"
+    raise FileNotFoundError(
+        f"{name}: looked for {' or '.join(wanted)} in {folder} and its folders "
+        f"{', '.join(inside)}, but {folder} {there}.  Download the data from the data set's home "
+        "page, unpack the archive, and give the folder; this book fetches nothing by itself."
+    )
+
+
+def _path(folder: Path, file: str, name: str) -> Path:
+    for path in (folder / file, folder / f"{file}.gz"):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"{name}: {folder} holds other files of the data set, but not {file}; it comes with them "
+        "from the data set's home page"
+    )
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or not gzip-compressed: {error}") from None
+
+
+def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
+    """Unsigned bytes in the IDX format: magic number, the lengths of the axes, the values."""
+    content = _content(path)
+    magic = bytes((0, 0, 8, axes))
+    if content[:4] != magic:
+        raise ValueError(
+            f"{path} does not begin like an IDX file of bytes with {axes} "
+            f"axes: expected {magic.hex()}, found {content[:4].hex() or 'nothing'}"
+        )
+    start = 4 * (1 + axes)
+    if len(content) < start:
+        raise ValueError(f"{path} is cut short: it ends inside its header")
+    shape = [int(n) for n in np.frombuffer(content, ">u4", axes, 4)]
+    expected = start
+    if 0 not in shape:
+        expected += int(np.prod(shape, dtype=object))
+    if len(content) != expected or 0 in shape:
+        raise ValueError(
+            f"{path} is damaged: its header promises the shape {tuple(shape)}, {expected} bytes in "
+            f"all, and it has {len(content)}"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _cifar_binary(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    content = np.frombuffer(_content(path), np.uint8)
+    if not content.size or content.size % CIFAR_RECORD:
+        raise ValueError(
+            f"{path} is damaged: {content.size} bytes are not a whole number of records of "
+            f"{CIFAR_RECORD} bytes (a label and 3 x 32 x 32 values)"
+        )
+    records = content.reshape(-1, CIFAR_RECORD)
+    return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles numbers, bytes, lists, dicts and numpy arrays; nothing that could run code."""
+
+    ADMITTED = frozenset(
+        {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),  # how protocol 2 writes bytes
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) not in self.ADMITTED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no data")
+        # numpy renamed this module; the old name would warn
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _cifar_python(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    try:
+        batch = _ArraysOnly(io.BytesIO(_content(path)), encoding="bytes").load()
+    except Exception as error:  # a damaged pickle can raise almost anything
+        raise ValueError(f"{path} was refused: {error}") from None
+    batch = batch if isinstance(batch, dict) else {}
+    x, y = (batch.get(key, batch.get(key.encode())) for key in ("data", "labels"))
+    good = isinstance(x, np.ndarray) and x.dtype == np.uint8 and x.ndim == 2 and x.size
+    good = good and x.shape[1] == CIFAR_RECORD - 1 and isinstance(y, list) and len(y) == len(x)
+    if not good or not all(type(label) is int and 0 <= label < 10 for label in y):
+        raise ValueError(
+            f"{path} is not a batch of CIFAR-10: expected 'data', bytes of shape (n, 3072), and "
+            "'labels', a list of n integers 0 to 9"
+        )
+    return x.reshape(-1, 3, 32, 32), np.array(y, np.uint8)
+
+
+def _labelled(
+    x: NDArray[np.uint8], y: NDArray[np.uint8], source: Path
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    if len(x) != len(y):
+        raise ValueError(f"{source}: {len(x)} images, but {len(y)} labels")
+    if y.max() > 9:
+        raise ValueError(f"{source}: the label {y.max()} is none of 0 to 9")
+    return x.astype(np.float32) / np.float32(255), y.astype(np.int64)
 
 
 def _integer(value: int, name: str, low: int, high: int | None = None) -> int:

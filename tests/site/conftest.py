@@ -25,7 +25,7 @@ def pages() -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``address`` runs once for each page; one process has all tests of a page."""
+    """A test that takes ``address`` runs once for each page, all of a page in one process."""
     if "address" in metafunc.fixturenames:
         params = [
             pytest.param(page, id=page, marks=pytest.mark.xdist_group(page))
