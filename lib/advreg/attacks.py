@@ -273,7 +273,8 @@ class _Place:
         """
         length, room = self._rooms(d)
         length = length / length.amax(dim=1, keepdim=True).clamp_min(1e-300)
-        full = length == 0
+        still = length == 0  # also where dividing by the largest entry underflows
+        full, room = still, room.masked_fill(still, 0.0)
         while True:
             used = room.masked_fill(~full, 0.0).square().sum(dim=1, keepdim=True)
             free = length.masked_fill(full, 0.0).square().sum(dim=1, keepdim=True)
@@ -281,7 +282,7 @@ class _Place:
             met = full | (length * t >= room)
             if torch.equal(met, full):
                 amount = torch.where(full, room, length * t.nan_to_num(posinf=0.0))
-                return self._move(d, amount, full)
+                return self._move(d, amount, full & ~still)
             full = met
 
     def _soft(self, d: Tensor) -> Tensor:

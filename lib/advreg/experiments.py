@@ -120,8 +120,9 @@ def _schedule(method: str, epochs: int) -> training.Schedule:
         return training.fgsm_training(random_start=True)
     if method == "curriculum":
         return training.curriculum(10, ramp)
-    if method == "warm-up":
-        return training.warm_up(training.pgd_training(10), max(1, round(epochs / 2)))
+    if method in ("warm-up", "warm-up-short"):
+        part = 2 if method == "warm-up" else 6
+        return training.warm_up(training.pgd_training(10), max(1, round(epochs / part)))
     if method == "switch":
         return training.switch(
             training.pgd_training(1), training.pgd_training(10), max(1, round(epochs / 3))
@@ -195,7 +196,8 @@ def _lengths(base: dict[str, Any]) -> list[Setting]:
 def _fragile(base: dict[str, Any]) -> list[Setting]:
     epochs, radius = base.pop("epochs"), base.pop("radius")
     base.pop("network")
-    plan = [("mlp", 2.0, epochs, "he", ("pgd-10", "dynamic-0.5", "warm-up"))]
+    # the long warm-up ends when the learning rate falls, the short one well before
+    plan = [("mlp", 2.0, epochs, "he", ("pgd-10", "dynamic-0.5", "warm-up", "warm-up-short"))]
     short = max(2, epochs // 2)
     methods = ("pgd-10", "dynamic-0.5", "switch", "warm-up")
     plan += [("cnn", 4 / 3, short, init, methods) for init in ("torch", "he")]
