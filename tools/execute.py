@@ -1,9 +1,9 @@
 """Run the notebooks whose code, library or data changed, two at a time, into the book's cache.
 
 jupyter-cache keys a notebook by its own code only.  Here the key also holds the library modules
-that the notebook imports (and those they import), the pinned versions and the files beside it
-and in its chapter's ``results/``, so that a page never shows what an older library computed.  The build then finds every notebook
-in the cache.
+that the notebook imports (and those they import), the pinned versions, the files beside it and
+those in its chapter's ``results/``, so that a page never shows what an older library computed.
+The build then finds every notebook in the cache.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "_build" / ".jupyter_cache"
 KEYS = ROOT / "_build" / "notebook_keys.json"
-SECONDS, MEGABYTES = 30, 1500  # the budget of a notebook
+SECONDS, MEGABYTES = 60, 1500  # the budget of a notebook
 IMPORT = re.compile(
     r"^\s*(?:from\s+advreg(?:\.(\w+))?\s+import\s+([\w, ]+|\()|import\s+advreg\.(\w+))",
     re.MULTILINE,

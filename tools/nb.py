@@ -60,6 +60,11 @@ def canonical(nb: nbformat.NotebookNode) -> tuple[nbformat.NotebookNode, list[st
         cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").splitlines())
         if cell.cell_type != "code":
             cell.pop("attachments", None)
+            problems += [
+                f"cell {i}: a fence of backticks opens with a backtick in its title: {line}"
+                for line in cell.source.splitlines()
+                if re.match(r"\s*`{3,}[^`]+`", line)  # MyST would read prose as a code block
+            ]
             continue
         problems += [f"cell {i}: {what}" for what in rule_breaks(cell.source)]
         checked = TAG in cell.metadata.get("tags", [])

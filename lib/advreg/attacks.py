@@ -256,11 +256,11 @@ class _Place:
         room = torch.where(d > 0, self.high - self.x, self.x - self.low).clamp_min(0)
         return _flat(d).double().abs(), _flat(room).double().masked_fill(_flat(d) == 0, 0.0)
 
-    def _move(self, d: Tensor, amount: Tensor, full: Tensor) -> Tensor:
+    def _move(self, d: Tensor, amount: Tensor, full: Tensor | None = None) -> Tensor:
         """x + sign(d) amount, and exactly the side of the box where `full`."""
         e = amount.reshape(d.shape).to(d.dtype)
         z = self.clip(self.x + torch.where(d < 0, -e, e))
-        if not self.boxed:
+        if full is None or not self.boxed:
             return z
         side = torch.where(d > 0, d.new_full((), self.high), d.new_full((), self.low))
         return torch.where(full.reshape(d.shape) & (d != 0), side, z)
@@ -300,10 +300,9 @@ class _Place:
         over = totals.gather(1, k) - self.ball.radius
         t = corners.gather(1, k + 1) + over.clamp_min(0) / slopes.gather(1, k).clamp_min(1)
         amount = torch.minimum((length - t).clamp_min(0), room)
-        full = (room < length) & (amount >= room)
         # t is as accurate as |d|, which may be far larger than the radius
         total = amount.sum(dim=1, keepdim=True).clamp_min(1e-300)
-        return self._move(d, amount * (self.ball.radius / total).clamp_max(1), full)
+        return self._move(d, amount * (self.ball.radius / total).clamp_max(1))
 
     def _greedy(self, g: Tensor) -> Tensor:
         """Spend the radius on the entries in the order of |g|, each as far as the box allows."""
@@ -719,6 +718,7 @@ def pgd(
     restarts: int = 1,
     target: Tensor | None = None,
     threshold: float | Tensor | None = None,
+    least_steps: int = 0,
     normalized: bool = False,
     keep: str = "last",
     trace: bool = False,
@@ -756,6 +756,8 @@ def pgd(
     threshold : float, or tensor of shape (B,), optional
         Stop a sample at the first iterate with FOSC <= threshold, and drop it from the batch: the
         model sees the others only.  Where the threshold is 0 nothing is ever dropped.
+    least_steps : int
+        Steps that every sample takes before a threshold may stop it.
     normalized : bool
         Compare the normalized FOSC, in [0, 1], with the threshold.  A sample whose gradient is 0
         counts as 0 and stops: it would not move anyway.
@@ -783,7 +785,7 @@ def pgd(
     y, goal, sign = _task(model, x, y, ball, target)
     steps, restarts = integer(steps, "steps", 0), integer(restarts, "restarts", 1)
     step = ball.radius / 4 if step is None else number(step, "step", 0.0)
-    limit = _threshold(threshold, x)
+    limit, least_steps = _threshold(threshold, x), integer(least_steps, "least_steps", 0)
     if keep not in ("last", "best"):
         raise ValueError(f"keep is 'last' or 'best', got {keep!r}")
     if start is not None and (generator is not None or restarts > 1):
@@ -807,6 +809,7 @@ def pgd(
             else:
                 z = x.clone() if start is None else run.place.project(_normal(start))
             options = {"normalized": normalized, "trace": trace, "report": report}
+            options["least"] = least_steps
             result = run.climb(z, steps, step, limit, best=keep == "best", **options)
             best = result if best is None else _stronger(best, result)
     return best
@@ -859,6 +862,7 @@ class _Run:
         step: float,
         limit: Tensor | None = None,
         *,
+        least: int = 0,
         normalized: bool = False,
         best: bool = False,
         trace: bool = False,
@@ -881,7 +885,7 @@ class _Run:
                 rows.append(tuple(t.clone() for t in now))
             if k == steps:
                 break
-            if limit is not None:
+            if limit is not None and k >= least:
                 going = (_normalized(c, place.range(g)) if normalized else c) > limit
                 going |= limit == 0
                 if not bool(going.all()):

@@ -2,7 +2,7 @@ r"""The experiments of chapter 5, each with one command; what takes minutes is r
 
     python -m advreg.experiments NAME --data digits --seeds 0-7 --out FILE
 
-NAME is one of
+NAME is one of::
 
     methods      training methods against one another, at one radius
     early-late   weak and strong attacks swapped at half time, under several learning rates
@@ -131,6 +131,8 @@ def _schedule(method: str, epochs: int) -> training.Schedule:
         return training.pgd_training(int(value))
     if kind == "dynamic":
         return training.dynamic(float(value), ramp, 10)
+    if kind == "stepped":
+        return training.dynamic(float(value), ramp, 10, least_steps=1)
     if kind == "normalized":
         return training.dynamic(float(value), ramp, 10, normalized=True)
     if set(method) <= {"L", "H"} and len(method) == 2:
@@ -150,6 +152,7 @@ def _marks(epochs: int) -> tuple[int, int]:
 def _methods(base: dict[str, Any]) -> list[Setting]:
     names = ["standard", "fgsm", "fgsm-rs", "pgd-4", "pgd-7", "pgd-10", "curriculum"]
     names += [f"dynamic-{c:g}" for c in LEVELS] + ["normalized-0.1", "normalized-0.25"]
+    names += ["stepped-0.1", "stepped-0.5"]  # dynamic, but the first step is always taken
     watched = {"standard", "pgd-10", "dynamic-0.1", "dynamic-0.5"}
     marks = _marks(base["epochs"])
     return [Setting(name, name, watch=name in watched, milestones=marks, **base) for name in names]

@@ -1,7 +1,7 @@
 r"""Adversarial training, in which the attack on every batch follows a *schedule*.
 
 A training method is a schedule: a callable that maps the epoch j = 0, 1, ... to an
-:class:`Inner`, the attack of that epoch.  All methods of the book differ in nothing else:
+:class:`Inner`, the attack of that epoch.  All methods of the book differ in nothing else::
 
     standard()                  no attack
     fgsm_training()             one step of the length of the radius
@@ -88,6 +88,8 @@ class Inner:
         The radius in force is this multiple of the ball's.
     normalized : bool
         Compare the normalised FOSC, a number between 0 and 1, with the threshold instead.
+    least_steps : int
+        Steps that every sample takes before the threshold may stop it.
     """
 
     steps: int
@@ -97,12 +99,14 @@ class Inner:
     random_start: bool = True
     radius_scale: float = 1.0
     normalized: bool = False
+    least_steps: int = 0
 
     def __post_init__(self) -> None:
         plain: dict[str, Any] = {
             "steps": integer(self.steps, "steps", 0),
             "random_start": bool(self.random_start),
             "normalized": bool(self.normalized),
+            "least_steps": integer(self.least_steps, "least_steps", 0),
         }
         for name in ("step_scale", "threshold", "radius_scale"):
             value = getattr(self, name)
@@ -165,6 +169,7 @@ def dynamic(
     step_scale: float = 0.25,
     random_start: bool = True,
     normalized: bool = False,
+    least_steps: int = 0,
 ) -> Schedule:
     """Dynamic training (def-dynamic): every sample's attack stops where its FOSC is small.
 
@@ -176,8 +181,9 @@ def dynamic(
         T': the threshold is c_j = max(0, c_max (1 - j / ramp)), thus 0 from epoch `ramp` on.
     steps : int
         Steps at most.
-    step_scale, random_start, normalized
-        As in :class:`Inner`.
+    step_scale, random_start, normalized, least_steps
+        As in :class:`Inner`; the implementation that the method's authors released takes the
+        first step always, ``least_steps=1``.
     """
     inner = Inner(
         steps,
@@ -185,6 +191,7 @@ def dynamic(
         threshold=number(c_max, "c_max", 0.0),
         random_start=random_start,
         normalized=normalized,
+        least_steps=least_steps,
     )
     return functools.partial(_falling, inner=inner, ramp=integer(ramp, "ramp", 1))
 
@@ -590,7 +597,6 @@ def _attack(
     report: bool,
 ):
     """The attack of the epoch on one batch."""
-    extra = {"normalized": True} if inner.normalized and inner.threshold else {}
     return pgd(
         model,
         points,
@@ -601,8 +607,9 @@ def _attack(
         loss=loss,
         generator=generator if inner.random_start else None,
         threshold=inner.threshold or None,
+        least_steps=inner.least_steps,
+        normalized=inner.normalized,
         report=report,
-        **extra,
     )
 
 

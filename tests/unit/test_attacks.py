@@ -162,7 +162,7 @@ def test_projection_and_maximum_in_the_plane_by_brute_force(norm):
         assert abs(float((ball.best(z, centre) * z).sum()) - most) < 2e-3 * np.abs(target).sum()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(NORMS),
     st.sampled_from(BOXES[:2]),
@@ -194,6 +194,16 @@ def test_points_never_leave_the_set(norm, box, dtype, radius, size, seed):
         assert (ball.fosc(g, moved, x) >= 0).all() and torch.equal(ball.project(x, x), x)
         beyond = (moved - start).flatten(1).norm(dim=1) - (x + g - start).flatten(1).norm(dim=1)
         assert (beyond <= 1e-5 * (1 + 10 * size)).all()  # projections bring points nearer
+
+
+def test_gradients_of_extreme_sizes():
+    """Squares that would underflow or overflow; and entries 1e-320 times smaller than others."""
+    x = torch.full((3, 4), 0.5, dtype=torch.float64)
+    g = [[3e-200, -4e-200, 0, 0], [3e200, 4e200, 0, 0], [1e170, 1e-170, 0, 0]]
+    g = torch.tensor(g, dtype=torch.float64)
+    expected = [[0.3, -0.4, 0, 0], [0.3, 0.4, 0, 0], [0.5, 0, 0, 0]]
+    expected = torch.tensor(expected, dtype=torch.float64)
+    torch.testing.assert_close(Ball(0.5, 2).best(g, x) - x, expected)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -505,6 +515,17 @@ def test_thresholds_at_the_ends():
     # a threshold that is hit exactly stops
     c = fosc(model, x, y, x, Ball(0.1))
     assert (pgd(model, x, y, Ball(0.1), threshold=c).passes == 1).all()
+
+
+def test_no_sample_stops_before_its_least_steps():
+    model, x, y = _RowByRow(6, 8, 4), _uniform(30, 6, seed=2), torch.arange(30) % 4
+    for least in range(6):
+        stopped = pgd(model, x, y, Ball(0.1), steps=4, threshold=math.inf, least_steps=least)
+        plain = pgd(model, x, y, Ball(0.1), steps=min(least, 4), step=0.025)
+        assert torch.equal(stopped.points, plain.points)
+        assert torch.equal(stopped.passes, plain.passes)
+    with pytest.raises(ValueError, match="least_steps must be an integer of at least 0"):
+        pgd(model, x, y, Ball(0.1), threshold=1.0, least_steps=-1)
 
 
 # ------------------------------------------------------------------------------- clean hands

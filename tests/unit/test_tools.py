@@ -64,6 +64,14 @@ def notebook(*cells) -> nbformat.NotebookNode:
     return new_notebook(cells=list(cells), metadata={"junk": 1})
 
 
+def test_a_title_that_breaks_its_fence_is_named():
+    sound = new_markdown_cell("```{note} A title\nwords, `code`\n```\n`a` ```b```")
+    broken = new_markdown_cell("````{admonition} Proof, see {cite}`jaggi2013`\nwords\n````")
+    assert nb_tool.canonical(notebook(sound))[1] == []
+    (problem,) = nb_tool.canonical(notebook(sound, broken))[1]
+    assert "cell 1: a fence" in problem
+
+
 def test_clean_strips_outputs_except_of_checked_cells(tmp_path):
     path = tmp_path / "a.ipynb"
     text = [new_output("stream", name="stdout", text="0.5\n")]

@@ -256,6 +256,15 @@ def test_dynamic_with_a_huge_threshold_is_standard_training_bit_for_bit():
     assert a.passes == [2.0] * 3 and a.inner_passes == [[0, 37, 0, 0, 0, 0]] * 3
 
 
+def test_dynamic_that_must_take_its_first_step_and_stops_then_is_one_step_training():
+    x, y = problem()
+    one, two = network(), network()
+    a = fit(one, x, y, Ball(0.1), dynamic(1e9, 9, 5, least_steps=1), epochs=3, **PLAIN)
+    fit(two, x, y, Ball(0.1), pgd_training(1), epochs=3, **PLAIN)
+    assert torch.equal(weights(one), weights(two))
+    assert a.passes == [3.0] * 3 and a.inner_passes == [[0, 0, 37, 0, 0, 0]] * 3
+
+
 def test_dynamic_spends_less_and_approaches_full_cost():
     x, y = problem(200)
     history = fit(
