@@ -459,43 +459,59 @@ class _Passes:
     def _autograd(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            losses = self._losses(self.model(z), y)
-            (g,) = torch.autograd.grad(losses.sum(), z, materialize_grads=True)
-        return losses.detach().to(z.dtype), g
-
-    def _layers(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for a chain of linear layers and ReLUs, by hand: less overhead."""
-        outputs = [_flat(z)]
-        with torch.no_grad():
-            for layer in self.layers:
-                if layer is None:
-                    outputs.append(outputs[-1].relu_())
-                else:
-                    outputs.append(nn.functional.linear(outputs[-1], *layer))
-        with torch.enable_grad():
-            logits = outputs[-1].requires_grad_()
-            losses = self._losses(logits, y)
-            (g,) = torch.autograd.grad(losses.sum(), logits)
-        with torch.no_grad():
-            for layer, output in zip(self.layers[::-1], outputs[:0:-1], strict=True):
-                g = g.mul_(output.sign()) if layer is None else g @ layer[0]
-        return losses.detach(), g.reshape(z.shape)
-
-    def _losses(self, logits: Tensor, y: Tensor) -> Tensor:
+            logits = self.model(z)
         if not self.count:
             _look(logits, y)
             if not logits.requires_grad:
                 raise ValueError("the model's output carries no gradient: it is detached inside")
+        losses, slope = self._head(logits.detach(), y)
+        (g,) = torch.autograd.grad(logits, z, slope.to(logits.dtype), materialize_grads=True)
+        return losses.to(z.dtype), g
+
+    def _layers(self, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for a chain of linear layers and ReLUs, by hand: less overhead."""
+        outputs = [_flat(z)]
+        for layer in self.layers:
+            if layer is None:
+                outputs.append(outputs[-1].relu_())
+            else:
+                outputs.append(nn.functional.linear(outputs[-1], *layer))
+        if not self.count:
+            _look(outputs[-1], y)
+        losses, g = self._head(outputs[-1], y)
+        for layer, output in zip(self.layers[::-1], outputs[:0:-1], strict=True):
+            g = g.mul_(output.sign()) if layer is None else g @ layer[0]
+        return losses, g.reshape(z.shape)
+
+    def _head(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses, and their gradients in the logits."""
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
-        losses = self.loss(logits, y)
-        if not self.count and losses.shape != y.shape:
-            raise ValueError(
-                f"the loss must return one number per sample, shape ({len(y)},), got "
-                f"{tuple(losses.shape)}: a mean over the batch would shrink every gradient and "
-                f"every FOSC by the batch size (reduction='none' in torch)"
-            )
-        return losses
+        if self.loss is cross_entropy:
+            return _cross_entropy_slope(logits, y)
+        with torch.enable_grad():
+            logits = logits.detach().requires_grad_()
+            losses = self.loss(logits, y)
+            if losses.shape != y.shape:
+                raise ValueError(
+                    f"the loss must return one number per sample, shape ({len(y)},), got "
+                    f"{tuple(losses.shape)}: a mean over the batch would shrink every gradient "
+                    f"and every FOSC by the batch size (reduction='none' in torch)"
+                )
+            if not losses.requires_grad:
+                raise ValueError("the loss carries no gradient: it is not a function of the logits")
+            (slope,) = torch.autograd.grad(losses.sum(), logits)
+        return losses.detach(), slope
+
+
+def _cross_entropy_slope(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and softmax minus the label: for few classes thrice as fast as autograd."""
+    index, top = y[:, None], logits.amax(dim=1, keepdim=True)
+    slope = (logits - top).exp_()
+    total = slope.sum(dim=1, keepdim=True)
+    losses = (top - logits.gather(1, index)).add_(total.log())[:, 0]
+    slope.div_(total).scatter_add_(1, index, slope.new_full((1, 1), -1.0).expand(index.shape))
+    return losses, slope
 
 
 def _look(logits: Tensor, y: Tensor) -> None:
@@ -577,7 +593,7 @@ def loss_and_gradient(
         If a loss or a gradient is not finite.
     """
     y = _inputs(model, z, y, None, "z")
-    with evaluating(model), torch.inference_mode(False):
+    with evaluating(model), torch.inference_mode(False), torch.no_grad():
         losses, g = _Passes(model, loss)(_normal(z), _normal(y))
     return losses, g.contiguous()
 

@@ -46,7 +46,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from advreg import attacks, data, networks, training
 from advreg import device as devices

@@ -512,6 +512,13 @@ def test_thresholds_at_the_ends():
     at_once = pgd(model, x, y, Ball(0.1), steps=5, threshold=math.inf, trace=True)
     assert torch.equal(at_once.points, x) and (at_once.passes == 1).all()
     assert at_once.trajectory.shape == (6, 30, 6)
+    # a sample with threshold 0 runs on even at FOSC 0, beside others that stop there
+    still = _network(nn.Linear(6, 4))
+    with torch.no_grad():
+        still[0].weight.zero_()
+    limit = torch.tensor([0.0, 1e-9, 0.0]).double()
+    passes = pgd(still, x[:3], y[:3], Ball(0.1), steps=5, threshold=limit).passes
+    assert passes.tolist() == [6, 1, 6]
     # a threshold that is hit exactly stops
     c = fosc(model, x, y, x, Ball(0.1))
     assert (pgd(model, x, y, Ball(0.1), threshold=c).passes == 1).all()

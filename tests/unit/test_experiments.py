@@ -46,7 +46,7 @@ def test_the_plan_of_every_experiment_and_data_set():
 
 def test_the_replication_is_the_one_that_chapter_5_describes():
     chosen = {s.name: s for s in experiments.settings("methods")}
-    assert len(chosen) == 14
+    assert len(chosen) == 16
     for s in chosen.values():
         assert (s.radius, s.epochs, s.batch, s.network, s.size) == (0.15, 60, 50, "mlp", 8)
         assert (s.lr, s.momentum, s.decay, s.milestones) == (0.1, 0.9, 0.1, (30, 51))
@@ -54,6 +54,7 @@ def test_the_replication_is_the_one_that_chapter_5_describes():
     assert at["standard"](5).steps == 0
     assert at["fgsm"](0) == training.Inner(1, step_scale=1.0, random_start=False)
     assert at["fgsm-rs"](0) == training.Inner(1, step_scale=1.25)
+    assert at["stepped-0.5"](0) == training.Inner(10, threshold=0.5, least_steps=1)
     assert at["pgd-7"](59) == training.Inner(7)
     assert [at["curriculum"](j).steps for j in (0, 25, 50, 59)] == [0, 5, 10, 10]
     assert [at["dynamic-0.5"](j).threshold for j in (0, 25, 50, 59)] == [0.5, 0.25, 0.0, 0.0]
@@ -137,7 +138,7 @@ def test_networks_are_stacked_only_where_no_sample_leaves_its_batch():
     job = experiments._Job("methods", "digits", None, None, None, 0, "cpu", "float32", "", 1)
     chosen = experiments.settings("methods")
     apart = [s.name for s in chosen if not experiments._stackable(job, s)]
-    assert apart == [s.name for s in chosen if s.name.startswith(("dynamic", "normalized"))]
+    assert apart == [s.name for s in chosen if s.schedule()(0).threshold]
     assert not experiments._stackable(job, dataclasses.replace(BASE, network="cnn"))
 
 
@@ -258,7 +259,7 @@ def test_missing_data_are_named_before_anything_runs(tmp_path, capsys):
 def test_the_list_estimates_the_cost(capsys):
     assert experiments.main(["methods", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 15
+    assert len(lines) == 17
     line = next(line for line in lines if line.startswith("pgd-10"))
     assert "11.00 passes" in line and "0.66 million" in line  # 60 epochs x 1000 samples x 11
 
