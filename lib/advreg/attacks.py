@@ -209,7 +209,7 @@ class _Place:
     def fosc(self, g: Tensor, z: Tensor) -> Tensor:
         if self.ball.norm == math.inf:
             # one of the two terms is 0; written so, because torch.where is slow on a CPU
-            terms = g.clamp_min(0) * (self.hi - z) + g.clamp_max(0) * (self.lo - z)
+            terms = torch.addcmul(g.clamp_min(0) * (self.hi - z), g.clamp_max(0), self.lo - z)
             return _flat(terms).sum(dim=1).clamp_min(0)
         return _flat(g * (self.best(g) - z)).sum(dim=1).clamp_min(0)
 
@@ -893,6 +893,7 @@ class _Run:
             self.spent[moving] += 1
             if limit is not None or best or trace or k == steps:
                 c = place.fosc(g, z)
+            if best or trace or k == steps:
                 _store(now, moving, (z, losses, c))
             if best:
                 top = now if top is None else _larger(top, now)
@@ -905,8 +906,11 @@ class _Run:
                 going = (_normalized(c, place.range(g)) if normalized else c) > limit
                 going |= limit == 0
                 if not bool(going.all()):
-                    index = going.nonzero()[:, 0]
-                    moving = index if isinstance(moving, slice) else moving[index]
+                    index, done = going.nonzero()[:, 0], (~going).nonzero()[:, 0]
+                    if isinstance(moving, slice):
+                        moving = torch.arange(len(z), device=z.device)
+                    _store(now, moving[done], (z[done], losses[done], c[done]))
+                    moving = moving[index]
                     z, g, y, limit = z[index], g[index], y[index], limit[index]
                     place.keep(index)
                     if not len(index):
