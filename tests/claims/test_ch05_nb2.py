@@ -512,7 +512,7 @@ def trained(seed, method, units):
     images = data.digits(np.random.default_rng(seed))
     start = torch.Generator().manual_seed(seed)
     net = networks.mlp([64, 64, 64, 10], activation=units, generator=start)
-    options = {"epochs": 15, "seed": seed, "progress": False}
+    options = {"epochs": 15, "seed": seed, "device": "cpu", "progress": False}
     ball = attacks.Ball(0.15)
     training.fit(net, images.train_x, images.train_y, ball, SCHEDULES[method], **options)
     return net, torch.tensor(images.test_x[:200]), torch.tensor(images.test_y[:200])
