@@ -256,7 +256,7 @@ def allocate(
     and the slopes are exact.  A point at distance 0 with a positive gain stands for points
     arbitrarily near the datum.  Time: a sort of each list.
 
-    Source: the growth form and the sparsity of worst distributions (chapter 6).
+    Source: Theorem ``thm-growth-form`` and Proposition ``prop-sparse-worst-case`` (chapter 6).
     """
     lists, radius, p = _lists(points), number(radius, "radius", 0.0), _order(p)
     n, rates = len(lists), _rates(slopes, len(lists), p)
@@ -392,7 +392,7 @@ def knapsack(
     small (certified radii) an upper bound.  For p = inf or radius 0 it is exact if the distances
     are attained.
 
-    Source: the 0-1 loss as a fractional knapsack (chapter 6).
+    Source: Theorem ``thm-knapsack`` (chapter 6).
     """
     d = real(distances, "distances")
     if d.ndim != 1 or not d.size or not (d >= 0).all():
@@ -462,7 +462,7 @@ def dual_value(
 
     Notes
     -----
-    Source: the dual of the growth form (chapter 6).
+    Source: Corollary ``cor-wdro-duality`` (chapter 6).
     """
     radius, p = number(radius, "radius", 0.0, strict=True), _order(p)
     least = number(least, "least", 0.0)
@@ -592,7 +592,8 @@ def linear_value(
     no such formula.  "By the dual" means a search of one number, whose result never lies below the
     exact value by more than rounding.
 
-    Source: linear models (chapter 6).
+    Source: Theorems ``thm-linear-wdro`` and ``thm-square-root`` and Proposition
+    ``prop-linear-label-cost`` (chapter 6).
     """
     p = _order(p)
     at = radius if p == math.inf else 0.0
@@ -764,7 +765,7 @@ def linear_cross_entropy_value(
 
     Notes
     -----
-    Source: linear models (chapter 6).
+    Source: Theorem ``thm-linear-wdro`` (chapter 6).
     """
     risk = linear.pairwise_bound(W, b, X, y, 0.0, norm)  # exact at radius 0; looks at all inputs
     W, labels = np.asarray(W, np.float64), np.unique(np.asarray(y)).astype(np.intp)
@@ -822,7 +823,7 @@ def mixture_attack(
     s >= radius: the chords from s = 0 of the MEAN growth.  It falls short of :func:`allocate`,
     which may start its chords elsewhere and gives each sample its own.
 
-    Source: the mixture attack between the pointwise and the distributional value (chapter 6).
+    Source: Propositions ``prop-mixture-attack`` and ``prop-mixture-limit`` (chapter 6).
     """
     radius, p = number(radius, "radius", 0.0, strict=True), _order(p)
     tries = np.geomspace(1.0, 1000.0, 61) if factors is None else finite(factors, "factors")

@@ -23,6 +23,7 @@ from advreg.relu import (
     gradients,
     label_pairs,
     lipschitz,
+    lipsdp,
     mask_bound,
     norm_product,
     slope_at_infinity,
@@ -508,6 +509,102 @@ def test_pairs_choose_the_differences():
     assert lipschitz(net, 2, low=-1, high=1).upper == found.slopes(2).max()
 
 
+# ------------------------------------------------------------------------------- semidefinite bound
+
+
+def differences(net):
+    if net.outputs == 1:
+        return net.weights[1]
+    return np.array([a - b for a, b in itertools.combinations(net.weights[1], 2)])
+
+
+def eigenvalue(W, a, t):
+    """The certificate of one t, as it stands in the docstring."""
+    v, s = W.T @ a, (a**2 / t).sum()
+    assert s < 2
+    return np.linalg.eigvalsh(W.T @ (t[:, None] * W) / 2 + np.outer(v, v) / (4 - 2 * s))[-1]
+
+
+@pytest.mark.parametrize("widths", [(2, 4, 1), (3, 8, 2), (2, 16, 2), (6, 12, 3), (4, 32, 1)])
+def test_semidefinite_bound_against_the_matrix_inequality(widths):
+    cp = pytest.importorskip("cvxpy")
+    for seed in range(2):
+        net = random_net(seed, *widths)
+        W, best = net.weights[0], 0.0
+        for a in differences(net):
+            t, rho = cp.Variable(len(a), nonneg=True), cp.Variable()
+            TW = cp.diag(t) @ W
+            lmi = cp.bmat(
+                [[-rho * np.eye(W.shape[1]), TW.T], [TW, np.outer(a, a) - 2 * cp.diag(t)]]
+            )
+            problem = cp.Problem(cp.Minimize(rho), [(lmi + lmi.T) / 2 << 0])
+            best = max(best, math.sqrt(problem.solve(solver=cp.CLARABEL)))
+        assert_allclose(lipsdp(net), best, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [random_net, integer_net])
+def test_semidefinite_bound_between_all_patterns_and_the_product(make):
+    for seed in range(6):
+        for widths in [(2, 9, 2), (3, 8, 3), (5, 4, 2), (2, 40, 2), (4, 3, 1), (1, 6, 2)]:
+            net = make(seed, *widths)
+            bound, masks = lipsdp(net), mask_bound(net, 2)
+            assert masks <= bound * (1 + 1e-12)
+            assert bound <= norm_product(net, 2) * (1 + 1e-12)
+            assert bound <= math.sqrt(math.pi / 2) * masks * (1 + 1e-6)  # Nesterov's constant
+            assert lipschitz(net, 2).upper <= bound * (1 + 1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), d=st.integers(1, 4), n=st.integers(1, 6))
+def test_no_certificate_is_below_the_semidefinite_bound_or_a_pattern(seed, d, n):
+    rng = np.random.default_rng(seed)
+    net = Network((rng.standard_normal((n, d)), rng.standard_normal((1, n))), (np.ones(n), [0.0]))
+    W, a = net.weights[0], net.weights[1][0]
+    t = rng.exponential(size=n) + 1e-3
+    t *= (a**2 / t).sum() / rng.uniform(0.05, 1.95)
+    value = math.sqrt(eigenvalue(W, a, t))
+    assert lipsdp(net) <= value * (1 + 1e-6)
+    for D in (*itertools.product((0, 1), repeat=n), *rng.random((20, n))):
+        assert np.linalg.norm(W.T @ (np.array(D) * a)) <= value * (1 + 1e-9)
+    t = np.full(n, a @ a)
+    assert eigenvalue(W, a, t) <= norm_product(net, 2) ** 2 * (1 + 1e-9)
+
+
+def test_semidefinite_bound_is_a_certificate_even_if_the_search_is_cut_short():
+    for seed in range(10):
+        net = random_net(seed, 3, 8, 1)
+        W, a = net.weights[0], net.weights[1][0]
+        G = np.column_stack([W.T @ a, W.T * a]) / 2
+        lower, upper = relu._relaxed(G)
+        for sweeps in (0, 10):
+            early = relu._relaxed(G, sweeps)
+            assert early[0] <= lower * (1 + 1e-7) and early[1] >= upper * (1 - 1e-7)
+        assert upper <= lower * (1 + 1e-7)
+
+
+def test_semidefinite_bound_in_closed_form():
+    # the weights of orthogonal rows do not interact: sum (a_i |w_i| u_i)_+ over unit vectors u
+    diagonal = Network((np.diag([1.0, 2, 3]), [[4.0, -5, 6]]), (np.zeros(3), [0.0]))
+    assert_allclose(lipsdp(diagonal), math.hypot(4, 10, 18))
+    # relu(u) + relu(-u) = |u|; in relu(u) - relu(-u) = u the pattern of both neurons has slope 2
+    for sign, value in ((1.0, 1.0), (-1.0, 2.0)):
+        mirror = Network(([[1.0], [-1.0]], [[1.0, sign]]), (np.zeros(2), [0.0]))
+        assert_allclose(lipsdp(mirror), value)
+    assert lipsdp(ZERO) == pytest.approx(2)  # sees no cells
+    assert lipsdp(EXERCISE) == pytest.approx(6)
+    assert lipsdp(Network((np.zeros((3, 2)), np.ones((1, 3))), (np.ones(3), [0.0]))) == 0
+    dead = Network(([[1.0, 0], [0, 0], [5, 5]], [[2.0, 3, 0]]), (np.zeros(3), [0.0]))
+    assert_allclose(lipsdp(dead), 2)
+    # biases do not matter, the units do
+    net = random_net(0, 3, 7, 2)
+    (W, A), _ = net.weights, net.biases
+    assert lipsdp(without_biases(net)) == lipsdp(net)
+    assert_allclose(lipsdp(Network((1e-9 * W, 1e3 * A), net.biases)), 1e-6 * lipsdp(net))
+    three = random_net(0, 2, 6, 3)
+    by_pair = [lipsdp(three, pairs=[pair]) for pair in ((0, 1), (0, 2), (2, 1))]
+    assert lipsdp(three) == max(by_pair) > min(by_pair)
+
+
 # ------------------------------------------------------------------------------- slope at infinity
 
 
@@ -661,6 +758,8 @@ def test_what_is_refused_and_what_is_said():
         (lambda: lipschitz(net, 2, pairs=[0]), "pairs"),
         (lambda: lipschitz(net, 1, low=0, high=1, method="milp", time_limit=0), "time_limit"),
         (lambda: mask_bound(deep, 2), "one hidden layer"),
+        (lambda: lipsdp(deep), "one hidden layer"),
+        (lambda: lipsdp(net, pairs=[(1, 1)]), "two different outputs"),
         (lambda: mask_bound(wide, 2), "norm_product"),
         (lambda: mask_bound(wide, np.inf), "2\\^d signs"),
         (lambda: slope_at_infinity(deep, 2), "too many"),
