@@ -52,6 +52,22 @@ def number(value: float, name: str, least: float, *, strict: bool = False) -> fl
     return float(array)
 
 
+def ground_norm(norm: float) -> float:
+    """Return `norm` if it is one of 1, 2 and numpy.inf."""
+    if isinstance(norm, bool) or np.ndim(norm) or norm not in (1, 2, np.inf):
+        raise ValueError(
+            f"norm is the ground norm, that of the inputs, one of 1, 2 and numpy.inf; got {norm!r}"
+        )
+    return norm
+
+
+def wasserstein_order(p: float) -> float:
+    """Return `p` as a float if it is the order of a Wasserstein distance, from 1 to infinity."""
+    if isinstance(p, bool) or not (real(p, "p").ndim == 0 and p >= 1):
+        raise ValueError(f"p is the order of the distance, from 1 to numpy.inf; got {p!r}")
+    return float(p)
+
+
 def modes(**statistics: ArrayLike) -> list[Array]:
     """Return statistics, one number per mode, as float64 if they are finite, not negative (but
     for the cross power and the gain), and fit together."""

@@ -508,12 +508,12 @@ def _pgd_points(model: nn.Module, x: Tensor, y: Tensor, ball: attacks.Ball, step
     )
 
 
-def _round(value: Any, digits: int = 4) -> Any:
+def rounded(value: Any, digits: int = 4) -> Any:
     """Numbers to `digits` significant digits (accuracies need no more), through any nesting."""
     if isinstance(value, Mapping):
-        return {k: _round(v, digits) for k, v in value.items()}
+        return {k: rounded(v, digits) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_round(v, digits) for v in value]
+        return [rounded(v, digits) for v in value]
     if isinstance(value, float):
         return float(f"{value:.{digits}g}")
     return value
@@ -547,7 +547,7 @@ def _watch(job: _Job, setting: Setting, seed: int) -> Callable[[int, nn.Module],
     def look(epoch: int, model: nn.Module) -> dict[str, Any]:
         clean = attacks.fosc(model, x, y, x, ball)
         found = attacks.pgd(model, x, y, ball, steps=10)
-        return _round(
+        return rounded(
             {
                 "fosc_clean": _quantiles(clean),
                 "fosc_pgd10": _quantiles(found.fosc),
@@ -580,7 +580,7 @@ def _watch_overfitting(
         total = after.abs().flatten(1).sum(1)
         flips = (after.abs() * (before * after < 0)).flatten(1).sum(1) / total
         share = fosc / ball.range(after, x)
-        return _round(
+        return rounded(
             {
                 "clean": _accuracy(model, x, y),
                 "fgsm": _accuracy(model, one, y),
@@ -697,7 +697,7 @@ def _judge(job: _Job, setting: Setting, seed: int, trained: _Trained) -> dict[st
         row["passes_by_epoch"] = trained.passes
     if setting.watch:
         row |= {f"{key}_by_epoch": [line[key] for line in trained.seen] for key in trained.seen[0]}
-    return _round(row)
+    return rounded(row)
 
 
 # --------------------------------------------------------------------------------- results
@@ -712,7 +712,7 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(content)).hexdigest()
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Replace a file as a whole: a reader sees the old one or the new one, nothing between."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
     try:
@@ -731,6 +731,11 @@ def _text(content: Mapping[str, Any]) -> str:
     rows = (json.dumps(row, separators=(",", ":"), allow_nan=False) for row in content["rows"])
     lines = ",\n".join(rows)
     return f'{json.dumps(head, indent=1, allow_nan=False)[:-2]},\n "rows": [\n{lines}\n ]\n}}\n'
+
+
+def store(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a result, whose "rows" are a list, so that :func:`load` reads it: with its checksum."""
+    write(path, _text({**content, "sha256": _digest(content)}))
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -812,7 +817,8 @@ def column(result: Mapping[str, Any], key: str, **where: Any) -> NDArray[np.floa
 # ---------------------------------------------------------------------------- the command
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on, as results carry them."""
     found = {"python": platform.python_version(), "advreg": importlib.metadata.version("advreg")}
     for name in ("numpy", "torch", "scikit-learn", "pyautoattack"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -820,7 +826,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _seeds(text: str) -> list[int]:
+def seed_list(text: str) -> list[int]:
+    """The seeds that a command line names: "0-7", "0,2,5" or a mixture; an argparse type."""
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
@@ -856,7 +863,7 @@ def _parser() -> argparse.ArgumentParser:
     add("name", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
     add("--data", choices=DEFAULTS, default="digits", help="default: %(default)s")
     add("--folder", metavar="DIR", help="where the files of mnist or cifar10 are")
-    add("--seeds", type=_seeds, default="0-7", help="0-7 or 0,2,5; default: %(default)s")
+    add("--seeds", type=seed_list, default="0-7", help="0-7 or 0,2,5; default: %(default)s")
     add("--out", type=Path, metavar="FILE", help="the result, for example methods.json")
     add("--jobs", type=_whole(1), default=1, metavar="N", help="processes; default: 1")
     add("--epochs", type=_whole(4), metavar="N", help="of an ordinary run")
@@ -947,7 +954,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     rows = [_read_row(partial, s, seed) for s in chosen for seed in args.seeds]
     content["rows"] = rows
-    _write(args.out, _text({**content, "sha256": _digest(content)}))
+    store(args.out, content)
     shutil.rmtree(partial)
     print(f"wrote {args.out}: {len(rows)} rows")
     return 0
@@ -975,7 +982,7 @@ def _prepare(
         "levels": list(LEVELS),
         "quantiles": list(QUANTILES),
         "seeds": args.seeds,
-        "versions": _versions(),
+        "versions": versions(),
     }
     if args.out.exists():
         old = load(args.out)
@@ -996,7 +1003,7 @@ def _prepare(
                 f"{partial} holds runs of another command ({', '.join(differing)} differ): "
                 "give another --out, or remove it"
             )
-    _write(mark, json.dumps(known))
+    write(mark, json.dumps(known))
     return partial, content
 
 
@@ -1049,7 +1056,7 @@ def _work(task: tuple[_Job, Setting | None, list[int], Setting]) -> int:
         results = [_train(job, setting, seeds[0], keep=keep)]
     for seed, trained in zip(seeds, results, strict=True):
         row = _judge(job, setting, seed, trained)
-        _write(_row_path(Path(job.partial), setting, seed), json.dumps(row, allow_nan=False))
+        write(_row_path(Path(job.partial), setting, seed), json.dumps(row, allow_nan=False))
     if keep:
         (Path(job.partial) / keep).unlink(missing_ok=True)
     return len(seeds)

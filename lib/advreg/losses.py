@@ -310,7 +310,7 @@ def cross_entropy_value(
     -----
     Source: Proposition ``prop-cross-entropy-bracket`` (chapter 6).
     """
-    K = net.outputs
+    K = relu._network(net).outputs
     gap = cross_entropy_gap(K, levels)
     plane = wdro_networks.planar(
         net,

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp, nnls
 
-from advreg._checks import finite, integer, number
+from advreg._checks import finite, ground_norm, integer, number
 from advreg.linear import dual_norm
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ __all__ = [
 Array = NDArray[np.float64]
 Masks = NDArray[np.bool_]
 
-NORMS = (1, 2, np.inf)
 METHODS = ("auto", "polygons", "vertices", "lp", "milp")
 ROUNDING = 1e-12  # relative to the terms of a sum: what this sum cannot tell from 0
 CLOSE = 1e-10  # relative distance at which hyperplanes meet in one point, or are parallel
@@ -252,14 +251,6 @@ def _network(net: Network) -> Network:
     return net
 
 
-def _norm(norm: float) -> float:
-    if isinstance(norm, bool) or norm not in NORMS:
-        raise ValueError(
-            f"norm is the ground norm, that of the inputs, one of 1, 2 and numpy.inf; got {norm!r}"
-        )
-    return norm
-
-
 def _differences(K: int, pairs: Sequence[tuple[int, int]] | None) -> Array:
     """Rows e_j - e_y, shape (pairs, K); the output itself if there is only one."""
     if pairs is None:
@@ -350,7 +341,7 @@ class Cells:
     def slopes(self, norm: float, pairs: Sequence[tuple[int, int]] | None = None) -> Array:
         """||J^T (e_j - e_y)||_* of each cell and pair, shape (P, pairs); see :func:`lipschitz`."""
         rows = _differences(self.gradients.shape[1], pairs)
-        return dual_norm(np.einsum("pk,ckd->cpd", rows, self.gradients), _norm(norm))
+        return dual_norm(np.einsum("pk,ckd->cpd", rows, self.gradients), ground_norm(norm))
 
 
 def _starts(sizes: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -921,7 +912,7 @@ def lipschitz(
         cells; the message says which method would do.
     """
     rows, box = _differences(_network(net).outputs, pairs), _box(net, low, high)
-    _norm(norm)
+    ground_norm(norm)
     if method not in METHODS:
         raise ValueError(f"method is one of {', '.join(METHODS)}; got {method!r}")
     limit = math.inf if time_limit is None else number(time_limit, "time_limit", 0.0, strict=True)
@@ -1139,7 +1130,7 @@ def mask_bound(
     """
     _one_layer(net, "mask_bound")
     rows = _differences(_network(net).outputs, pairs)
-    _norm(norm)
+    ground_norm(norm)
     W = net.weights[0]
     n, d = W.shape
     if norm == np.inf and d > 20 and n > 16:
@@ -1287,7 +1278,7 @@ def norm_product(
         If the norm or a pair is none of those accepted.
     """
     rows = _differences(_network(net).outputs, pairs)
-    last = dual_norm(rows @ net.weights[-1], _norm(norm)).max()
+    last = dual_norm(rows @ net.weights[-1], ground_norm(norm)).max()
     return float(last * math.prod(np.linalg.norm(W, ord=norm) for W in net.weights[:-1]))
 
 
@@ -1328,7 +1319,7 @@ def slope_at_infinity(net: Network, norm: float, labels: Iterable[int] | None = 
     if K == 1 and labels is not None:
         raise ValueError("labels are for two outputs or more, this network has one")
     rows = np.ones((1, 1)) if K == 1 else _differences(K, label_pairs(K, labels))
-    _norm(norm)
+    ground_norm(norm)
     net = without_biases(net)
     if d == 1:
         u = np.array([[1.0], [-1.0]])

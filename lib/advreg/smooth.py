@@ -26,7 +26,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
 from advreg import relu
-from advreg._checks import finite, integer, number, real
+from advreg._checks import finite, ground_norm, integer, number, real
 from advreg.linear import dual_norm
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def slope_at_infinity(
         raise ValueError("a network without hidden layers has no activation")
     if not bounded:
         return relu.slope_at_infinity(net, norm, labels)
-    relu._norm(norm)
+    ground_norm(norm)
     if labels is not None:
         relu.label_pairs(net.outputs, labels)
     return 0.0
@@ -360,7 +360,7 @@ def lipschitz(
     if len(relu._network(net).hidden) != 1:
         raise ValueError(f"lipschitz needs one hidden layer, this network has {len(net.hidden)}")
     rows, box = relu._differences(net.outputs, pairs), relu._box(net, low, high)
-    relu._norm(norm)
+    ground_norm(norm)
     tol, most_boxes = number(tol, "tol", 0.0), integer(most_boxes, "most_boxes", 1)
     if box is None:
         raise ValueError("give both sides of the box, low and high")
@@ -370,7 +370,7 @@ def lipschitz(
         """Slope at the middle, upper bound, and the input to halve, for each of k boxes."""
         centre, reach = (low + high) / 2, (high - low) / 2
         t, spread = centre @ W.T + b, reach @ np.abs(W).T
-        edge = SLACK * (np.abs(t) + spread)
+        edge = SLACK * (np.abs(centre) @ np.abs(W).T + np.abs(b) + spread)
         least, most = derivative_range(activation, t - spread - edge, t + spread + edge)
         middle, half = (least + most) / 2, (most - least) / 2
         slope = dual_norm((unit.slope(t)[:, None] * A) @ W, norm).max(axis=1)

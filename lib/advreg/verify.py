@@ -407,7 +407,7 @@ def _sample(
     K = _network(net).outputs
     if K < 2:
         raise ValueError("the network needs one output per class, two at least; this one has one")
-    if isinstance(norm, bool) or norm not in NORMS:
+    if isinstance(norm, bool) or np.ndim(norm) or norm not in NORMS:
         raise ValueError(
             f"norm is the ground norm, 1 or numpy.inf, whose balls a linear program can describe; "
             f"got {norm!r}"

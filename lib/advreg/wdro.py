@@ -36,7 +36,7 @@ from scipy.spatial.distance import cdist
 from scipy.special import expit, log_expit
 
 from advreg import linear
-from advreg._checks import finite, number, real
+from advreg._checks import finite, number, real, wasserstein_order
 
 __all__ = [
     "Allocation",
@@ -107,12 +107,6 @@ class Mixture(NamedTuple):
 
 
 # ------------------------------------------------------------------------------- checks
-
-
-def _order(p: float) -> float:
-    if isinstance(p, bool) or not (real(p, "p").ndim == 0 and p >= 1):
-        raise ValueError(f"p is the order of the distance, from 1 to numpy.inf; got {p!r}")
-    return float(p)
 
 
 def _lists(points: Sequence[ArrayLike]) -> list[Array]:
@@ -258,7 +252,7 @@ def allocate(
 
     Source: Theorem ``thm-growth-form`` and Proposition ``prop-sparse-worst-case`` (chapter 6).
     """
-    lists, radius, p = _lists(points), number(radius, "radius", 0.0), _order(p)
+    lists, radius, p = _lists(points), number(radius, "radius", 0.0), wasserstein_order(p)
     n, rates = len(lists), _rates(slopes, len(lists), p)
     if p == math.inf:
         return _pointwise(lists, radius)
@@ -275,7 +269,8 @@ def allocate(
     point = np.array([pieces.hulls[i][2][k] for i, k, _ in ends], dtype=np.intp)
     mass = np.array([part / n for _, _, part in ends])
     distance, gain = _at(lists, sample, point)
-    shares = np.bincount(sample, mass * distance**p, minlength=n)
+    with np.errstate(over="ignore"):
+        shares = np.bincount(sample, mass * distance**p, minlength=n)
     value, escaping = float(mass @ gain), 0.0
     left = budget - pieces.cost.sum()
     if pieces.rate > 0 and left > 1e-15 * n:  # more than rounding
@@ -333,7 +328,7 @@ def curve(
     TypeError, ValueError
         As :func:`allocate`.
     """
-    lists, radii, p = _lists(points), finite(radii, "radii", least=0.0), _order(p)
+    lists, radii, p = _lists(points), finite(radii, "radii", least=0.0), wasserstein_order(p)
     n, rates = len(lists), _rates(slopes, len(lists), p)
     if p == math.inf:
         value = np.zeros(radii.shape)
@@ -400,7 +395,7 @@ def knapsack(
     flip = real(label_cost, "label_cost")
     if flip.ndim or not flip >= 0:
         raise ValueError(f"label_cost must be one number of at least 0, got {label_cost!r}")
-    radius, p, n = number(radius, "radius", 0.0), _order(p), d.size
+    radius, p, n = number(radius, "radius", 0.0), wasserstein_order(p), d.size
     goal, d = np.where(d <= flip, 0, 1), np.minimum(d, flip)
     if p == math.inf:
         part = (d <= radius).astype(np.float64)
@@ -464,7 +459,7 @@ def dual_value(
     -----
     Source: Corollary ``cor-wdro-duality`` (chapter 6).
     """
-    radius, p = number(radius, "radius", 0.0, strict=True), _order(p)
+    radius, p = number(radius, "radius", 0.0, strict=True), wasserstein_order(p)
     least = number(least, "least", 0.0)
     if p == math.inf:
         raise ValueError("p = inf has no dual in one number: the value is the mean of the growths")
@@ -595,7 +590,7 @@ def linear_value(
     Source: Theorems ``thm-linear-wdro`` and ``thm-square-root`` and Proposition
     ``prop-linear-label-cost`` (chapter 6).
     """
-    p = _order(p)
+    p = wasserstein_order(p)
     at = radius if p == math.inf else 0.0
     risk = linear.adversarial_risk(w, b, X, y, at, norm, loss)  # looks at all inputs
     reach = number(radius, "radius", 0.0) * float(linear.dual_norm(w, norm))
@@ -825,7 +820,7 @@ def mixture_attack(
 
     Source: Propositions ``prop-mixture-attack`` and ``prop-mixture-limit`` (chapter 6).
     """
-    radius, p = number(radius, "radius", 0.0, strict=True), _order(p)
+    radius, p = number(radius, "radius", 0.0, strict=True), wasserstein_order(p)
     tries = np.geomspace(1.0, 1000.0, 61) if factors is None else finite(factors, "factors")
     if (tries < 1).any():
         raise ValueError("every factor must be at least 1")
@@ -885,7 +880,7 @@ def wasserstein(
     RuntimeError
         If HiGHS fails.
     """
-    p, P, Q = _order(p), finite(P, "P"), finite(Q, "Q")
+    p, P, Q = wasserstein_order(p), finite(P, "P"), finite(Q, "Q")
     if P.ndim != 2 or Q.ndim != 2 or not P.size or not Q.size or P.shape[1] != Q.shape[1]:
         raise ValueError(
             f"P and Q must have one point per row and equally many columns, got shapes "

@@ -113,7 +113,8 @@ class Audit(NamedTuple):
     coupling: float
     """Cost of the plan that the attack had in mind, (sum of mass * distance^p)^(1/p)."""
     wasserstein: float
-    """W_p, the cost of the best plan that keeps labels: at most `coupling`."""
+    """W_p, the cost of the best plan that keeps labels (found by a linear program, so an upper
+    bound up to its tolerances): at most `coupling`."""
 
 
 # ------------------------------------------------------------------------------- points and losses
@@ -126,6 +127,8 @@ def zero_one(logits: Tensor, y: Tensor) -> Tensor:
 
 def _losses(model: Model, z: Tensor, y: Tensor, loss: Loss, batch: int) -> Array:
     """Losses of the model as it is, in float64."""
+    if not callable(loss):
+        raise TypeError(f"loss must be a function of logits and labels, got {loss!r}")
     parts = []
     for i in range(0, len(z), batch):
         logits = model(z[i : i + batch])
@@ -153,6 +156,22 @@ def _random(generator: torch.Generator | None, count: int) -> None:
         raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     if generator is None and count:
         raise ValueError("random starts are drawn from a generator: pass one, or restarts=0")
+
+
+def _stacked(inputs: Tensor | Sequence[Tensor], x: Tensor) -> Tensor:
+    """Points that samples may move to, as one tensor (R, B, ...)."""
+    rows = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if not all(isinstance(row, Tensor) for row in (x, *rows)):
+        raise TypeError("x and inputs must hold torch tensors (torch.from_numpy makes them)")
+    if not isinstance(inputs, Tensor) and len({row.shape for row in rows}) == 1:
+        inputs = torch.stack(rows)
+    if not isinstance(inputs, Tensor) or inputs.shape[1:] != x.shape or not len(inputs):
+        shapes = ", ".join(str(tuple(row.shape)) for row in rows) or "no points"
+        raise ValueError(
+            f"inputs must hold points of the shape of x, (R, {', '.join(map(str, x.shape))}), for "
+            f"some R >= 1; got {shapes}"
+        )
+    return inputs
 
 
 def _samples(model: Model, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
@@ -453,7 +472,7 @@ class _Search:
         right = torch.ones_like(left)
         searching = torch.ones(len(x), dtype=torch.bool, device=x.device)
         for k in range(1, scan):
-            w = x + _over(torch.full_like(left, k / scan), x).to(x.dtype) * (z - x)
+            w = self.clip(x + _over(torch.full_like(left, k / scan), x).to(x.dtype) * (z - x))
             new = searching & self.wrong(w, y)
             best = torch.where(_over(new, z), w, best)
             right[new] = k / scan
@@ -462,7 +481,7 @@ class _Search:
         for k in range(halvings):
             share = first if k == 0 else 0.5
             middle = left + share * (right - left)
-            w = x + _over(middle, x).to(x.dtype) * (z - x)
+            w = self.clip(x + _over(middle, x).to(x.dtype) * (z - x))
             wrong = self.wrong(w, y)
             best = torch.where(_over(wrong, z), w, best)
             right, left = torch.where(wrong, middle, right), torch.where(wrong, left, middle)
@@ -678,12 +697,7 @@ def record(
     """
     ball = Ball(1.0, norm, None, None)
     y, batch = _samples(model, x, y, ball), integer(batch, "batch", 1)
-    inputs = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
-    if inputs.shape[1:] != x.shape or not len(inputs):
-        raise ValueError(
-            f"inputs must hold points of the shape of x, (R, {', '.join(map(str, x.shape))}); "
-            f"got {tuple(inputs.shape)}"
-        )
+    inputs = _stacked(inputs, x)
     for points in inputs:
         _inputs(model, points, y, None, "inputs")
     with evaluating(model), torch.inference_mode(False), torch.no_grad():
@@ -798,15 +812,17 @@ def attacked(
     ValueError
         If the points do not fit to the samples or to the allocation, or mass escapes: then no
         distribution attains the value.
+    TypeError
+        If points or samples are no tensors.
     """
     if allocation.escaping > 0:
         raise ValueError("mass escapes to infinity: no distribution attains this value")
-    inputs = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
+    inputs = _stacked(inputs, x)
     sample, point, _, mass = allocation.atoms
-    if inputs.shape[1:] != x.shape or y.shape != x.shape[:1]:
+    if not isinstance(y, Tensor) or y.shape != x.shape[:1]:
         raise ValueError(
-            f"inputs must hold points of the shape of x, {tuple(x.shape)}, and y one label per "
-            f"sample; got shapes {tuple(inputs.shape)} and {tuple(y.shape)}"
+            f"y must be a tensor of one label per sample, shape ({len(x)},); got "
+            f"{type(y).__name__} of shape {tuple(np.shape(y))}"
         )
     if sample.max() >= len(x) or point.max() >= len(inputs):
         raise ValueError(
@@ -844,6 +860,12 @@ def mean_loss(
     return float(distribution.masses @ losses)
 
 
+def _mean_power(far: Array, mass: Array, p: float) -> float:
+    """(sum of mass far^p)^(1/p), in units of the longest way, whose powers are floats."""
+    unit = far.max() or 1.0
+    return float(unit * (mass @ (far / unit) ** p) ** (1 / p))
+
+
 def audit(x: Tensor, distribution: Attacked, p: float, norm: float) -> Audit:
     """Distance of a distribution from the samples: of the plan of the attack, and W_p.
 
@@ -864,9 +886,13 @@ def audit(x: Tensor, distribution: Attacked, p: float, norm: float) -> Audit:
 
     Raises
     ------
+    TypeError
+        If x is no tensor.
     ValueError
         If p or the norm is unknown, or the samples are not those of the distribution.
     """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch tensor, got {type(x).__name__}")
     P, Q = _flat(x).detach().cpu().double().numpy(), distribution.points
     sample, mass, n = distribution.sample, distribution.masses, len(P)
     if P.shape[1] != Q.shape[1] or sample.max() >= n:
@@ -886,6 +912,10 @@ def audit(x: Tensor, distribution: Attacked, p: float, norm: float) -> Audit:
         masses = {"Q_mass": mass[there] / share}
         parts.append((share, wdro.wasserstein(P[here], Q[there], p, norm, **masses)))
     if p == math.inf:
-        return Audit(float(far.max()), max(w for _, w in parts))
-    total = sum(share * w**p for share, w in parts)
-    return Audit(float((mass @ far**p) ** (1 / p)), float(total ** (1 / p)))
+        coupling, best = far.max(), max(w for _, w in parts)
+    else:
+        coupling = _mean_power(far, mass, p)
+        best = _mean_power(np.array([w for _, w in parts]), np.array([m for m, _ in parts]), p)
+    # the plan of the attack keeps labels, and for a large p it may be better than what the linear
+    # program finds within its tolerances
+    return Audit(float(coupling), float(min(best, coupling)))

@@ -11,8 +11,8 @@ distance s, and all that follows from it (see :mod:`advreg.wdro`) can be compute
 
 The plane is cut into a square around the samples and four charts x = (1, u) / t, (u, 1) / t, ...
 at infinity.  With biases multiplied by t the network is positively homogeneous in (x, t), so in a
-chart f(x) = F(u, t) / t with F again a ReLU network of two inputs: its polygons with a side
-on t = 0 are the unbounded cells, and their corners there the directions in which these recede.
+chart f(x) = F(u, t) / t with F again a ReLU network of two inputs: its polygons that
+touch t = 0 are the unbounded cells, and their points there the directions in which these recede.
 
 All is float64, and "exact" is meant up to rounding and to what :mod:`advreg.relu` says of thin
 cells; what is 1e8 times farther away than the samples counts as infinitely far.
@@ -30,7 +30,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from advreg import relu, wdro
-from advreg._checks import finite, number
+from advreg._checks import finite, ground_norm, number, wasserstein_order
 
 __all__ = ["Planar", "Program", "ProgramAtoms", "Rays", "Value", "cell_program", "planar"]
 
@@ -42,6 +42,7 @@ NEAR = 1e-10  # what is nearer to a datum is the datum
 ROUNDING = 1e-12
 MOST_ENTRIES = 2_000_000  # of an array, where the work is done in parts
 MOST_VARIABLES = 2_000_000
+MOST_ORDER = 1e6  # of a finite p: the powers of a larger one are rounding
 
 
 # ------------------------------------------------------------------------------- losses
@@ -50,8 +51,12 @@ MOST_VARIABLES = 2_000_000
 def _pieces(loss: Loss, label: int, outputs: int) -> tuple[Array, Array]:
     """The loss of a label as max over rows of C f + e."""
     if callable(loss):
-        C, e = loss(label)
-        C, e = finite(C, "C"), finite(e, "e")
+        pair = loss(label)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(
+                f"loss(label) must return two arrays, C and e; got {type(pair).__name__}"
+            )
+        C, e = finite(pair[0], "C"), finite(pair[1], "e")
         if C.ndim != 2 or C.shape[1] != outputs or not len(C) or e.shape != (len(C),):
             raise ValueError(
                 f"loss(label) must return C, one row per piece and one column per output, and e, "
@@ -281,7 +286,7 @@ class _Segments(NamedTuple):
 
 def _at(segments: _Segments, t: Array) -> Array:
     """The gain at t; infinite only where the slope is positive."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         rise = segments.slope * (t - segments.t0)
     return segments.gain0 + np.where(segments.slope > 0, rise, 0.0)
 
@@ -516,7 +521,9 @@ class Value(NamedTuple):
     """A robust value between two bounds that prove themselves, and who attains the lower one.
 
     `lower` is the mean loss of the distribution `allocation` (or a limit of such, if mass escapes)
-    and `upper` the dual value at `multiplier`; they differ by rounding, or are exact.
+    and `upper` the dual value at `multiplier`, which is dV_p / d(radius^p), infinite if it is too
+    large for a float; they differ by rounding, or are exact.  Without a budget to price the
+    multiplier is nan (radius 0), or 0 and without meaning (p = inf).
     `allocation` is a :class:`advreg.wdro.Allocation` of gains; the atom in its row k lies at
     ``points[k]``, nan for mass that has escaped; that one goes in `direction`, of norm 1, nan
     if there is none.
@@ -578,6 +585,15 @@ class Planar:
         Returns
         -------
         array, shape (n,), or that of `distance` and one more axis
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a distance is not a real number, not finite, or negative.
+
+        Notes
+        -----
+        Source: Definition ``def-growth`` (chapter 6).
         """
         s = finite(distance, "distance", least=0.0)
         result = np.empty((s.size, len(self.clean)))
@@ -586,7 +602,7 @@ class Planar:
             t = np.sqrt(np.maximum(reach - part.height, 0.0) * (reach + part.height))
             gain = _at(part, np.clip(t, part.t0, part.t1))
             row[:] = np.maximum.reduceat(np.where(part.near <= reach, gain, 0.0), self._first)
-        return np.maximum(result, 0.0).reshape(*s.shape, -1)
+        return np.maximum(result, 0.0).reshape(*s.shape, len(self.clean))
 
     def suprema(self, multiplier: float, p: float = 1) -> Array:
         """sup over x of gain - multiplier * ||x - x_i||^p, per sample: the dual's inner problem.
@@ -602,6 +618,15 @@ class Planar:
         -------
         array, shape (n,)
             At least 0; inf where the gain outgrows the cost.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the multiplier is not one finite number of at least 0, or p is out of its range.
+
+        Notes
+        -----
+        Source: Corollary ``cor-wdro-duality`` (chapter 6).
         """
         p = _finite_order(p)
         price = np.array([number(multiplier, "multiplier", 0.0)])
@@ -613,6 +638,15 @@ class Planar:
 
         A tie counts as an error: the margin max over j != y of f_j - f_y reaches 0 there.  Shape
         (n,); 0 for samples that are wrong already, inf where no input is.
+
+        Raises
+        ------
+        ValueError
+            If labels, for a loss of your own, are no classes of the network.
+
+        Notes
+        -----
+        Source: Theorem ``thm-knapsack`` (chapter 6), whose radii these are.
         """
         if self._errors is None:
             y, K = self._y, self._net.outputs
@@ -643,39 +677,54 @@ class Planar:
         radius : float
             At least 0.
         p : float
-            Order, from 1 to numpy.inf.
+            Order, from 1 to 1e6, or numpy.inf.
 
         Returns
         -------
         Value
             lower <= V_p <= upper, equal up to rounding.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the radius is not one finite number of at least 0, or p is out of its range.
+
+        Notes
+        -----
+        Source: Theorem ``thm-growth-form`` and Corollary ``cor-wdro-duality`` (chapter 6).
         """
-        radius, p = number(radius, "radius", 0.0), wdro._order(p)
+        radius, p = number(radius, "radius", 0.0), _order(p)
         clean = float(self.clean.mean())
         nowhere = np.full(2, np.nan)
         if p == math.inf or radius == 0:
             lists, where = self._reached(radius)
             spent = wdro.allocate(lists, radius, p)
             points = self._points(spent.atoms, where)
-            value = clean + spent.value
+            value = float(clean + spent.value)
             return Value(value, value, spent, points, nowhere, math.nan if radius == 0 else 0.0)
         found = self._solve(np.array([radius]), p)
         where = [rows[:, 2:] for rows in found.lists]
         slopes = self.slopes_at_infinity if p == 1 else None
         spent = wdro.allocate([rows[:, :2] for rows in found.lists], radius, p, slopes)
         points = self._points(spent.atoms, where)
-        lower = clean + spent.value
+        lower = float(clean + spent.value)
         upper = max(lower, clean + float(found.upper[0]))
         if spent.escaping:
             part = self._all
             who = part.sample == spent.atoms.sample[np.isinf(spent.atoms.distance)][0]
             best = np.argmax(np.where(who & np.isinf(part.t1), part.slope, 0.0))
             nowhere = part.way[best] / np.linalg.norm(part.way[best], ord=self._norm)
-        return Value(lower, upper, spent, points, nowhere, float(found.price[0] / radius**p))
+        with np.errstate(divide="ignore", over="ignore", under="ignore"):
+            unit = np.float64(radius) ** p
+            multiplier = float(found.price[0] / unit) if found.price[0] > 0 else 0.0
+        return Value(lower, upper, spent, points, nowhere, multiplier)
 
     def curve(self, radii: ArrayLike, p: float) -> tuple[Array, Array]:
-        """V_p for many radii at once: arrays (lower, upper) of the shape of `radii`."""
-        radii, p = finite(radii, "radii", least=0.0), wdro._order(p)
+        """V_p for many radii at once: arrays (lower, upper) of the shape of `radii`.
+
+        Arguments, errors and source as for :meth:`value`.
+        """
+        radii, p = finite(radii, "radii", least=0.0), _order(p)
         clean = float(self.clean.mean())
         if p == math.inf:
             value = clean + self.growth(radii).mean(axis=-1)
@@ -686,7 +735,10 @@ class Planar:
             found = self._solve(radii[some], p)
             lists = [rows[:, :2] for rows in found.lists]
             slopes = self.slopes_at_infinity if p == 1 else None
-            lower[some] += wdro.curve(lists, radii[some], p, slopes)
+            gains = np.empty_like(found.upper)
+            for group in _groups(radii[some], p):
+                gains[group] = wdro.curve(lists, radii[some][group], p, slopes)
+            lower[some] += gains
             upper[some] += found.upper
         return lower, np.maximum(lower, upper)
 
@@ -696,13 +748,15 @@ class Planar:
         """The segments that may touch the least concave majorants as functions of distance^p."""
         if p not in self._hulls:
             part, keep = self._all, []
-            with np.errstate(over="ignore"):
-                near, far = part.near**p, part.far**p
-            high = part.gain1
+            distances, high = np.stack([part.near, part.far]), part.gain1
+            with np.errstate(over="ignore", under="ignore"):
+                near, far = powers = distances**p
+            # where the power leaves the range of floats, nothing is to be learned from a point
+            sound = (distances == 0) | ((powers > 1e-290) & (powers < np.inf))
             for a, b in zip(self._first, np.append(self._first[1:], len(near)), strict=True):
                 cost = np.concatenate([near[a:b], far[a:b]])
                 gain = np.concatenate([part.gain0[a:b], high[a:b]])
-                good = np.isfinite(cost) & np.isfinite(gain)
+                good = sound[:, a:b].ravel() & np.isfinite(gain)
                 costs, gains, _ = wdro._hull(cost[good], gain[good])
                 top = np.interp(near[a:b], costs, gains)
                 good = high[a:b] >= top * (1 - ROUNDING)
@@ -713,10 +767,7 @@ class Planar:
 
     def _solve(self, radii: Array, p: float) -> _Solution:
         """Dual values for finite p, and the points that the best multipliers lead to."""
-        order = np.argsort(radii)
-        # the costs of radii too far apart do not fit into one scale
-        spread = p * np.log(radii[order] / radii[order[0]])
-        groups = np.split(order, np.flatnonzero(np.diff(spread // 200)) + 1)
+        groups = _groups(radii, p)
         parts = [self._bisected(radii[group], p) for group in groups]
         back = np.argsort(np.concatenate(groups))
         upper, price = (np.concatenate([part[k] for part in parts])[back] for k in (0, 1))
@@ -727,7 +778,7 @@ class Planar:
         return _Solution(upper, price, [rows[:, 1:] for rows in np.split(table, ends)])
 
     def _bisected(self, radii: Array, p: float) -> tuple[Array, Array, Array]:
-        """Best multipliers by bisection: at the low one the budget is spent, or overspent.
+        """Best multipliers, between a low one, where the budget is overspent, and a high one.
 
         Prices are lambda * radius^p, so that the budget is 1.
         """
@@ -752,18 +803,25 @@ class Planar:
         over = at_low.cost > 1  # else nothing more is to be had, or the rest escapes
         high = np.where(over, high, low)
         at_high = at_high.updated(at_low, ~over)
-        for _ in range(64):
-            middle = (low + high) / 2
+        for k in range(192):
+            # two tangents of the dual, a convex function, meet at the worth of the mixture of both
+            # plans that spends the budget
+            width, steep, flat = high - low, at_low.cost - 1, 1 - at_high.cost
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                step = (low - high + at_low.total - at_high.total + flat * width) / (steep + flat)
+                gap = upper - (high + at_high.total - flat * (width - step))
+                # the budget is spent there if the cost is a power of the price
+                power = np.log(at_low.cost) / (np.log(at_low.cost) - np.log(at_high.cost))
+                step = (step, low * ((high / low) ** power - 1), width / 2)[k % 3]
+            if ((gap <= 1e-15 * upper) | (width <= 4e-16 * high)).all():
+                break
+            middle = low + np.where((step > 0) & (step < width), step, width / 2)
             at = peaks(middle)
             dual = middle + at.total
             price, upper = np.where(dual < upper, middle, price), np.minimum(upper, dual)
             over = at.cost > 1
             low, high = np.where(over, middle, low), np.where(over, high, middle)
             at_low, at_high = at_low.updated(at, over), at_high.updated(at, ~over)
-            with np.errstate(invalid="ignore"):
-                gap = (high - low) * (at_low.cost - at_high.cost)
-            if ((gap <= 1e-15 * high) | (high - low <= 4e-16 * high)).all():
-                break
         return upper, price, np.concatenate([self._rows(part, at) for at in (at_low, at_high)])
 
     def _rows(self, part: _Segments, at: _Peaks) -> Array:
@@ -797,10 +855,23 @@ class Planar:
         return points
 
 
+def _order(p: float) -> float:
+    if math.inf > wasserstein_order(p) > MOST_ORDER:
+        raise ValueError(f"p is at most {MOST_ORDER:.0e}, or numpy.inf, its limit; got {p!r}")
+    return float(p)
+
+
 def _finite_order(p: float) -> float:
-    if wdro._order(p) == math.inf:
+    if _order(p) == math.inf:
         raise ValueError("p = inf has no multiplier: growth gives its values")
     return float(p)
+
+
+def _groups(radii: Array, p: float) -> list[NDArray[np.intp]]:
+    """Which radii go together: the costs of radii too far apart do not fit into one scale."""
+    order = np.argsort(radii)
+    spread = p * np.log(radii[order] / radii[order[0]])
+    return np.split(order, np.flatnonzero(np.diff(spread // 200)) + 1)
 
 
 def _firsts(sample: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -872,7 +943,8 @@ def _worth(part: _Segments, p: float, unit: Array, price: Array) -> tuple[Array,
     with np.errstate(over="ignore", invalid="ignore"):
         cost = (distance / unit) ** p
         paid = np.where(price > 0, price * cost, 0.0)
-        return t, np.where(np.isfinite(distance), gain - paid, gain), cost
+        # a gain that overflows, at its best place, outweighs the cost
+        return t, np.where(np.isfinite(distance) & (gain < np.inf), gain - paid, gain), cost
 
 
 def _competing(part: _Segments, p: float, unit: float, low: float, high: float) -> _Segments:
@@ -906,9 +978,13 @@ def _competing(part: _Segments, p: float, unit: float, low: float, high: float) 
                     np.where(meet > a, A - steep * (meet - a), -np.inf), B + flat * (b - meet)
                 )
             share = np.repeat((meet - a) / (b - a), count, axis=1)
-            chord = (1 - share) * worth[:-1] + share * worth[1:]
+            with np.errstate(invalid="ignore"):  # a share of 0 of what is infinitely bad is 0
+                chord = np.where(share < 1, (1 - share) * worth[:-1], 0.0)
+                chord += np.where(share > 0, share * worth[1:], 0.0)
             slack = ROUNDING * (np.abs(A) + np.abs(B) + a)
-            keep |= (chord >= np.repeat(tangents - slack, count, axis=1)).any(axis=0)
+            with np.errstate(invalid="ignore"):  # where nothing is finite all may be best
+                worse = chord < np.repeat(tangents - slack, count, axis=1)
+            keep |= ~worse.all(axis=0)
         part = part.take(keep)
     return part
 
@@ -1006,9 +1082,13 @@ def planar(
 
     Notes
     -----
-    Source: the planar reduction of the cell program (chapter 6).
+    For p beyond 1e6 take numpy.inf.  Inputs in units that differ by more than 1e8 are beyond
+    float64: rescale them, and with them the norm.
+
+    Source: Propositions ``prop-planar-segments``, ``prop-far-field`` and, in a box,
+    ``prop-bounded-domain`` (chapter 6).
     """
-    relu._norm(norm)
+    ground_norm(norm)
     X, y = _samples(net, X, y, loss)
     if net.inputs != 2:
         count = relu.generic_cell_count(sum(net.hidden), net.inputs)
@@ -1144,11 +1224,11 @@ def cell_program(
     Notes
     -----
     Constant pieces are left out, since mass may stay at its datum.  Exact up to the tolerance of
-    the solver, 1e-7 in each constraint.
+    the solver, 1e-7 in each constraint, in units of the budget and of the largest loss.
 
-    Source: the exact program over cells (chapter 6).
+    Source: Theorem ``thm-cell-program`` (chapter 6).
     """
-    if relu._norm(norm) == 2:
+    if ground_norm(norm) == 2:
         raise ValueError(
             "for norm 2 the program is no linear one; planar takes it, for two inputs, and the "
             "norms 1 and inf are accepted here"
@@ -1171,9 +1251,17 @@ def cell_program(
     gain[:n] = clean
     cost = np.zeros(len(gain))
     matrices, heights = [], []
+    # the solver's tolerances are absolute: lengths in units of the budget, if not too small
+    unit = max(n * radius, 1e-4 * float(np.abs(X).max())) or 1.0
     for at, (i, A, b, g, c) in zip(columns, blocks, strict=True):
-        gain[at], gain[at + 1 : at + 1 + d], gain[at + 1 + d : at + 1 + 2 * d] = g @ X[i] + c, g, -g
-        rows = np.column_stack([A @ X[i] - b, A, -A])
+        gain[at], gain[at + 1 : at + 1 + d], gain[at + 1 + d : at + 1 + 2 * d] = (
+            g @ X[i] + c,
+            unit * g,
+            -unit * g,
+        )
+        off = A @ X[i] - b
+        rows = np.column_stack([off, unit * A, -unit * A])
+        rows /= np.maximum(np.abs(off), unit)[:, None]
         if norm == np.inf:
             cost[at + wide - 1] = 1.0
             edge = np.column_stack([np.zeros(d), np.eye(d), np.eye(d), -np.ones(d)])
@@ -1194,28 +1282,35 @@ def cell_program(
         ),
         shape=(n, len(gain)),
     )
-    # masses in units of 1 / n, so that the solver's tolerances do not depend on n
+    # masses in units of 1 / n, and losses in units of the largest, for the same reason
+    top = float(np.abs(gain).max()) or 1.0
     answer = linprog(
-        -gain,
+        -gain / top,
         A_ub=sparse.vstack(upper_rows, format="csr"),
-        b_ub=np.append(n * radius, np.zeros(total)),
+        b_ub=np.append(n * radius / unit, np.zeros(total)),
         A_eq=masses,
         b_eq=np.ones(n),
         method="highs",
     )
     if answer.status:
         raise RuntimeError(f"HiGHS could not solve the program over cells: {answer.message}")
-    multiplier = -float(answer.ineqlin.marginals[0])
-    dual = n * radius * multiplier - float(answer.eqlin.marginals.sum())
-    value = -float(answer.fun) / n
-    atoms, rays = _plan(answer.x, X, owner, columns, norm)
+    multiplier = -float(answer.ineqlin.marginals[0]) * top / unit
+    dual = n * radius * multiplier - float(answer.eqlin.marginals.sum()) * top
+    value = -float(answer.fun) * top / n
+    atoms, rays = _plan(answer.x, X, owner, columns, norm, unit)
     return Program(value, max(value, dual / n), multiplier, atoms, rays)
 
 
 def _plan(
-    x: Array, X: Array, owner: NDArray[np.intp], columns: NDArray[np.intp], norm: float
+    x: Array,
+    X: Array,
+    owner: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    norm: float,
+    unit: float,
 ) -> tuple[ProgramAtoms, Rays]:
-    """Atoms and rays of a solution; atoms of one sample in one place are one."""
+    """Atoms and rays of a solution with lengths in `unit`; atoms of one sample in one place are
+    one."""
     n, d = X.shape
     stay = x[:n]
     blocks = (
@@ -1230,7 +1325,7 @@ def _plan(
     key = np.column_stack([sample, np.round(moved, 9) + 0.0])
     _, first, inverse = np.unique(key, axis=0, return_index=True, return_inverse=True)
     total = np.bincount(inverse.ravel(), mass_, minlength=len(first))
-    sample, moved = sample[first], moved[first]
+    sample, moved = sample[first], unit * moved[first]
     atoms = ProgramAtoms(sample, X[sample] + moved, np.linalg.norm(moved, ord=norm, axis=1), total)
     gone = ~there & (size > 1e-9)
-    return atoms, Rays(owner[gone], q[gone] / size[gone, None], size[gone] / n)
+    return atoms, Rays(owner[gone], q[gone] / size[gone, None], unit * size[gone] / n)

@@ -105,6 +105,7 @@ def test_dlr_at_ties():
         (lambda: losses.cross_entropy_pieces(3, 3, 3), ValueError, "label"),
         (lambda: losses.cross_entropy_pieces(3, 0, 0), ValueError, "levels"),
         (lambda: losses.cross_entropy_pieces(10, 0, 20), ValueError, "pieces"),
+        (lambda: losses.cross_entropy_value(None, [[0, 0]], [0], 1, 1, 2), TypeError, "Network"),
     ],
 )
 def test_errors(call, error, message):

@@ -397,6 +397,29 @@ def test_the_plan_of_an_attack_can_overcount():
     assert audit(x, other, 2, 1) == pytest.approx((1.0, 1.0))
 
 
+def test_audits_of_large_orders():
+    # the powers of short ways are below what a linear program can see
+    x = torch.tensor([[0.0], [1.0], [9.0]], dtype=torch.float64)
+    moved = Attacked(x + 0.3, torch.zeros(3, dtype=torch.long), np.full(3, 1 / 3), np.arange(3))
+    for p in (300, 3000, math.inf):
+        cost = audit(x, moved, p, 2)
+        assert cost.coupling == pytest.approx(0.3)
+        assert cost.wasserstein <= cost.coupling
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_errors_in_a_box_to_the_last_bit(norm):
+    low, high = -1 / 3, 0.7  # in single precision x + (z - x) may be beyond z
+    for seed in (8, 40, 44):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 3))
+        x = (torch.rand(30, 3) * (high - low) + low).clamp(low, high)
+        y = model(x).argmax(1)
+        found = nearest_errors(model, x, y, norm, low=low, high=high, restarts=4,
+                               generator=generator())  # fmt: skip
+        assert torch.equal(found.points.clamp(low, high), found.points)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -459,6 +482,13 @@ def test_what_is_refused_and_what_is_said():
         (ValueError, lambda: attacked(x, y, [x], flips), "labels are fixed"),
         (ValueError, lambda: attacked(x, y, growth.inputs, escape), "escapes"),
         (ValueError, lambda: attacked(x, y, x, plan), "shape of x"),
+        (ValueError, lambda: record(model, x, y, [], 2), "no points"),
+        (ValueError, lambda: record(model, x, y, [x, x[:2]], 2), "shape of x"),
+        (TypeError, lambda: record(model, x, y, x.numpy()[None], 2), "torch tensors"),
+        (TypeError, lambda: record(model, x, y, [x], 2, loss="hinge"), "function of logits"),
+        (TypeError, lambda: attacked(x.numpy(), y, growth.inputs, plan), "torch tensors"),
+        (ValueError, lambda: attacked(x, y.numpy(), growth.inputs, plan), "one label per sample"),
+        (TypeError, lambda: audit(x.numpy(), Q, 1, 2), "torch tensor"),
         (ValueError, lambda: audit(x[:3], Q, 1, 2), "the samples"),
         (ValueError, lambda: audit(x, Q, 0.5, 2), "order"),
         (ValueError, lambda: audit(x, Q, 1, 3), "norm"),

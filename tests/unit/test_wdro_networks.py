@@ -507,6 +507,60 @@ def test_losses_of_your_own():
     assert margin.value(1, 1).upper == pytest.approx(program.value, rel=1e-9)
 
 
+# ------------------------------------------------------------------------------- extremes
+
+
+@pytest.mark.parametrize("length", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("height", [1e-6, 1.0, 1e6])
+def test_units_do_not_matter_to_the_program(length, height):
+    # the tolerances of the solver are absolute
+    plain = random_net(3, 2, 5, 3)
+    (V, W), (a, b) = plain.weights, plain.biases
+    net = relu.Network((V / length, W * height), (a, b * height))
+    X, y = length * np.random.default_rng(1).normal(size=(5, 2)), np.array([1, 2, 2, 0, 1])
+    for norm, radius in itertools.product(FLAT, (1e-3 * length, 0.3 * length, 30 * length)):
+        found = cell_program(net, X, y, radius, norm, "margin")
+        exact = planar(net, X, y, norm, "margin").value(radius, 1)
+        assert found.value == pytest.approx(exact.upper, abs=1e-7 * height, rel=1e-7)
+        assert found.upper >= exact.upper - 1e-7 * (height + abs(exact.upper))
+        spent = found.atoms.mass @ found.atoms.distance + found.rays.cost.sum()
+        assert spent <= radius * (1 + 1e-6)
+        assert found.multiplier == pytest.approx(
+            exact.multiplier, rel=1e-5, abs=1e-7 * height / length
+        )
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
+@pytest.mark.parametrize("norm", NORMS)
+def test_orders_near_one_and_huge_ones(norm, scale):
+    # the powers of distances leave the range of floats, what is exact stays so
+    net, X, y = (
+        random_net(7, 2, 6, 3),
+        np.random.default_rng(1).normal(size=(5, 2)),
+        [1, 2, 2, 0, 1],
+    )
+    net = relu.Network((net.weights[0] / scale, net.weights[1]), net.biases)
+    P, radii = planar(net, scale * X, np.array(y), norm), scale * np.array([1e-6, 0.3, 2.0])
+    before, limit = P.curve(radii, 1)[1], P.curve(radii, np.inf)[1]
+    for p in (1.0000001, 1.0001, 1.3, 7, 80, 1e3, 1e6):
+        lower, upper = P.curve(radii, p)
+        assert_allclose(lower, upper, rtol=1e-9)
+        assert (upper <= before * (1 + 1e-9)).all()  # values fall in the order
+        assert (upper >= limit * (1 - 1e-9)).all()
+        values = [P.value(radius, p) for radius in radii]
+        assert_allclose([v.lower for v in values], upper, rtol=1e-9)
+        assert_allclose([v.upper for v in values], upper, rtol=1e-9)
+        assert all(v.multiplier >= 0 for v in values)
+        before = upper
+
+
+def test_no_radii_at_all():
+    P = planar(*problem(0), 2)
+    assert P.growth([]).shape == (0, 4)
+    for p in (1, np.inf):
+        assert all(side.shape == (0,) for side in P.curve([], p))
+
+
 # ------------------------------------------------------------------------------- bad input
 
 
@@ -531,6 +585,10 @@ def test_bad_input():
             f(net, X, y, 1, "ramp")
         with pytest.raises(ValueError, match="must return C"):
             f(net, X, y, 1, lambda label: (np.ones((1, 3)), [0.0]))
+        with pytest.raises(ValueError, match="two arrays, C and e; got ndarray"):
+            f(net, X, y, 1, lambda label: np.ones((1, 2)))
+        with pytest.raises(ValueError, match="ground norm"):
+            f(net, X, y, np.array([1, 2]))
         with pytest.raises(ValueError, match="lie in the box"):
             f(net, X, y, 1, low=10, high=11)
         with pytest.raises(ValueError, match="both sides"):
@@ -548,6 +606,8 @@ def test_bad_input():
         P.value(-0.1, 1)
     with pytest.raises(ValueError, match="order"):
         P.value(0.1, 0.5)
+    with pytest.raises(ValueError, match="at most 1e"):
+        P.value(0.1, 1e300)
     with pytest.raises(ValueError, match="radii"):
         P.curve([-0.1], 1)
     with pytest.raises(ValueError, match="distance"):
