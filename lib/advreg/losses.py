@@ -5,8 +5,7 @@ With logits z in R^K, the label y and the margins m_j = z_j - z_y,
     margin         mu = max over j != y of m_j                      (positive: misclassified)
     hinge          (1 + mu)_+                                       ("max-hinge")
     cross-entropy  log sum_j exp(m_j)                               (in nats)
-    DLR            mu / (z_(1) - z_(3)),  z_(1) >= z_(2) >= ... the sorted logits
-                                                                    (difference of logits ratio)
+    DLR            mu / (z_(1) - z_(3)),  z_(1) >= z_(2) >= ...      (difference of logits ratio)
 
 These are numpy functions of one point or of many, with the conventions of
 :func:`advreg.attacks.margin` and :func:`advreg.attacks.cross_entropy`, which are for torch.

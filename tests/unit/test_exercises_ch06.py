@@ -71,6 +71,11 @@ def mixture_sorted(t, g, eps, p):
     return best * eps**p / len(t)
 
 
+def mixture_factors(t, g, eps, p):
+    factors = [1.0, *(u for u in t.ravel() / eps if u > 1)]
+    return max(u**-p * np.where(t <= u * eps, g, 0).max(axis=1).mean() for u in factors)
+
+
 def inputs_ascent(X, y, w, b, eps):
     """Repeat: the best linear step on the sphere of lengths; the fixed point is the maximum."""
     r = y - X @ w - b
@@ -165,6 +170,17 @@ def cone_program(A, g):
     return float(np.linalg.norm(found.x))
 
 
+def cone_ball(A, g):
+    """As stated, with the solver's default tolerances."""
+    limits = (lambda u: -A @ u, lambda u: 1 - u @ u)
+    found = optimize.minimize(
+        lambda u: -g @ u,
+        np.zeros(len(g)),
+        constraints=[{"type": "ineq", "fun": f} for f in limits],
+    )
+    return -found.fun
+
+
 def cone_dykstra(A, g):
     """Alternating projections onto the half-spaces, with Dykstra's corrections."""
     u, corrections = g.copy(), np.zeros_like(A)
@@ -206,6 +222,11 @@ def distance_walk(knots, values, left, right, x, y):
 
     mirrored = walk(-knots[::-1], values[::-1], -right, -left, -x)
     return min(walk(knots, values, left, right, x), mirrored)
+
+
+def distance_array(*line):
+    """As `np.where` returns it, also where it is infinite: an array without axes."""
+    return np.array(distance_walk(*line))
 
 
 def ratio_cases(z, J, y):
@@ -255,24 +276,29 @@ def plateau(eps):
     return [[20.0, 1.0, -0.05], [-20.0, 1.0, -1.05]] if eps < 1 else [[50.0, -1.0, -2.0]]
 
 
+def late_ramp(eps):
+    """The slope 2 is reached in the limit only."""
+    return [[2.0, 1.0, -100.0]]
+
+
 PREDICTED = {name: right for name, (right, _) in checks.SHRINKING.items()}
 
 # name of the check -> (the notebook's further answers, other right answers)
 RIGHT = {
     "robust_error": ((), [error_library, error_quantiles]),
     "worst_gain": ((), [gain_library, gain_greedy]),
-    "best_mixture": ((), [mixture_library, mixture_sorted]),
+    "best_mixture": ((), [mixture_library, mixture_sorted, mixture_factors]),
     "worst_inputs": ((), [inputs_ascent]),
     "label_value": ((), [label_library, label_dual]),
     "three_slopes": ((PREDICTED,), [slopes_at_kinks]),
     "slope_at_infinity": ((), [far_library, far_sectors]),
-    "recession_slope": ((), [cone_program, cone_dykstra]),
+    "recession_slope": ((), [cone_program, cone_ball, cone_dykstra]),
     "mask_bound": ((), [masks_library, masks_both_signs]),
-    "distance_to_error": ((), [distance_walk]),
+    "distance_to_error": ((), [distance_walk, distance_array]),
     "dlr_gradient": ((), [ratio_cases, ratio_complex]),
     "first_order_value": ((), [value_library]),
     "broken_unbounded": ((4,), [strips_tilted, falls_without_end]),
-    "broken_local": ((3,), [plateau]),
+    "broken_local": ((3,), [plateau, late_ramp]),
 }
 
 

@@ -256,10 +256,11 @@ def _mixture_cases(kind: str) -> list[tuple[tuple, float]]:
     rng, cases = _rng(3), []
     if kind == "staircase":
         t, g = np.array([[1.0, 3.0]]), np.array([[1.0, 2.0]])
-        tasks = [(t, g, 2.0, 1), (t, g, 0.5, 1), (t, g, 1.7, 2)]
+        tasks = [(t, g, 2.0, 1), (t, g, 0.5, 1), (t, g, 2.0, 2)]
     else:
         orders = (1,) if kind == "order 1" else (2, 3)
-        tasks = [(*_stairs(rng, 4, 3), e, p) for p in orders for e in (0.05, 0.3, 0.8)]
+        # radii that are powers of two: (t / eps) * eps is t, also in floating point
+        tasks = [(*_stairs(rng, 4, 3), e, p) for p in orders for e in (1 / 16, 0.25, 0.5)]
     for t, g, eps, p in tasks:
         factor = np.geomspace(1, max(10.0, t.max() / eps * 1.001), 30_001)
         reached = t <= (factor * eps)[:, None, None]
@@ -370,8 +371,8 @@ def _moved(case: tuple, got: Any) -> tuple[np.ndarray, float, float]:
 def _(ask: Callable) -> None:
     for case, got in answers(ask, [case for case, _ in _square_cases("plain")]):
         cost = _moved(case, got)[1]
-        if abs(cost - 1) > 1e-6:
-            raise NotYet(f"The mean squared distance is {cost:.4g} times eps^2.")
+        if abs(cost - 1) > 1e-5:
+            raise NotYet(f"The mean squared distance is {cost:.6g} times eps^2.")
 
 
 def _reaches(kind: str) -> Callable:
@@ -380,9 +381,9 @@ def _reaches(kind: str) -> Callable:
         asked = answers(ask, [case for case, _ in cases])
         for (case, got), (_, want) in zip(asked, cases, strict=True):
             _, cost, loss = _moved(case, got)
-            if cost > 1 + 1e-6:
-                raise NotYet(f"The mean squared distance is {cost:.4g} times eps^2.")
-            if loss < want * (1 - 1e-6):
+            if cost > 1 + 1e-5:
+                raise NotYet(f"The mean squared distance is {cost:.6g} times eps^2.")
+            if loss < want * (1 - 1e-5):
                 raise NotYet(f"The mean square reaches {loss:.6g}; {want:.6g} is possible.")
 
     return test
@@ -823,7 +824,7 @@ def _cones(kind: str) -> Callable:
         cases = _cone_cases(kind)
         asked = answers(ask, [case for case, _ in cases])
         for ((A, g), got), (_, want) in zip(asked, cases, strict=True):
-            if abs(_number(got) - want) > 1e-6 * np.linalg.norm(g):
+            if abs(_number(got) - want) > 1e-3 * np.linalg.norm(g):
                 raise NotYet(f"A = {A.round(2).tolist()}, g = {g.round(2).tolist()}: {want:.4g}.")
 
     return test
@@ -1001,8 +1002,8 @@ def _nearest(kind: str) -> Callable:
         for (case, got), (_, want) in zip(asked, cases, strict=True):
             where = f"x = {case[4]:.3g}, y = {case[5]}"
             if np.isinf(want):
-                infinite = np.shape(got) == () and isinstance(got, (float, np.floating))
-                if not (infinite and got == np.inf):
+                one = np.shape(got) == () and np.asarray(got).dtype.kind == "f"
+                if not (one and got == np.inf):
                     raise NotYet(f"{where}: no input is an error; the distance is inf.")
             elif abs(_number(got) - want) > 1e-3:
                 raise NotYet(f"{where}: a walk finds {want:.4g}, you {_number(got):.4g}.")
@@ -1348,7 +1349,7 @@ def _(ask: Callable, step: Any) -> None:
         if abs(slopes[0]) > 1 + 1e-4:
             raise NotYet(f"eps = {eps:g}: the derivative at 0 is {slopes[0]:.4g}.")
         kinks = -b[w != 0] / w[w != 0]
-        far = np.geomspace(1e-3, 1e7, 300)
+        far = np.geomspace(1e-3, 1e10, 400)
         points = np.concatenate([kinks, far, -far])
         points = points[points != 0]
         gain = _units(a, w, b, points) - _units(a, w, b, np.zeros(1))
