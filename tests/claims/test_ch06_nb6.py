@@ -434,13 +434,13 @@ def test_attack_gap(claim):
     hull, behind, lost = np.inf, np.inf, []
     for seed in SEEDS:
         _, X, y, exact = trained(seed)
-        growth, everyone, pool = searched(seed)
+        _, everyone, pool = searched(seed)
         value = exact.curve(radii, 1)[0] - exact.clean.mean()
         got = wdro.curve(pool.lists, radii, 1)
-        mix = np.array([wa.mixture(growth, r, 1)[0].value for r in radii])
+        mix = np.array([wa.mixture(pool, r, 1)[0].value for r in radii])
         hull, behind = min(hull, (got / value).min()), min(behind, ((got - mix) / value).min())
         at = exact.value(0.1, 1).lower - exact.clean.mean()
-        lost.append(1 - wa.mixture(growth, 0.1, 1)[0].value / at)
+        lost.append(1 - wa.mixture(pool, 0.1, 1)[0].value / at)
         Q = wa.attacked(X, y, everyone, wdro.allocate(pool.lists, 0.1, 1))
         w = labelled(X.numpy(), y.numpy(), Q.points, Q.labels.numpy(), Q.masses, 1)
         c.at_most(f"seed {seed}: W_1 by POT", w, 0.1 + 1e-8)
