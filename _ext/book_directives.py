@@ -1,7 +1,8 @@
 """Pages that are generated from the book's own tables: the claims ledger and the notation.
 
 ``{claims}`` lists the ledger rows of the statements on its page (``:all:`` lists every row and
-checks the whole ledger); ``{notation}`` lists the symbols, from the table that also feeds MathJax;
+checks the whole ledger); ``{answer}`` lays out the answer of the book, each row with the ledger's
+statements that prove it; ``{notation}`` lists the symbols, from the table that also feeds MathJax;
 ``{inline-svg} file`` puts a drawing into the page, so that its ink follows the theme.
 """
 
@@ -70,6 +71,36 @@ def _tightest(checks: list[dict], shown: int = 2) -> str:
 def _row(*cells: str) -> list[str]:
     """One row of a list-table in Markdown."""
     return [f"{'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
+
+
+class Answer(SphinxDirective):
+    """The answer of the book: the rows of ``answer.toml``, each with the statements behind it."""
+
+    def run(self) -> list[nodes.Node]:
+        root = Path(self.env.srcdir)
+        table, rows = root / "answer.toml", ledger.load(root / "claims.toml")
+        for path in (table, root / "claims.toml"):
+            self.env.note_dependency(str(path))
+        answer = tomllib.loads(table.read_text(encoding="utf8"))
+        for problem in ledger.answer_problems(answer, rows):
+            logger.warning(problem, location=self.get_location(), type="claims")
+        claims = {c.label: c for c in rows}
+        lines: list[str] = []
+        for group in answer["group"]:
+            lines += [f"## {group['title']}", "", group["intro"], "", "```{list-table}"]
+            lines += [":header-rows: 1", ":class: claims answer", ":widths: 27 25 30 18", ""]
+            lines += _row("Model and loss", "Adversary", "Is it regularization?", "Because")
+            for row in group["row"]:
+                because = "; ".join(_because(claims[label]) for label in row["because"])
+                verdict = f"**{answer['verdict'][row['verdict']]}.** {row['answer']}"
+                lines += _row(row["model"], row["adversary"], verdict, because)
+            lines += ["```", ""]
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+
+
+def _because(claim: ledger.Claim) -> str:
+    """A link to a statement; what is measured or conjectured says so."""
+    return f"{{prf:ref}}`{claim.label}`" + ("" if claim.kind == "theorem" else f" ({claim.kind})")
 
 
 class Notation(SphinxDirective):
@@ -146,6 +177,7 @@ def adapt_docstring(
 def setup(app: Sphinx) -> dict[str, object]:
     """Register the directives and the macro table."""
     app.add_directive("claims", Claims)
+    app.add_directive("answer", Answer)
     app.add_directive("notation", Notation)
     app.add_directive("inline-svg", InlineSvg)
     app.connect("config-inited", feed_mathjax)

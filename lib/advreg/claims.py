@@ -23,6 +23,7 @@ __all__ = [
     "Claim",
     "Comparison",
     "Recorder",
+    "answer_problems",
     "find_problems",
     "labels_in",
     "load",
@@ -200,6 +201,46 @@ def find_problems(
         if not re.search(rf"^def {re.escape(function)}\(", source, re.MULTILINE):
             problems.append(f"ledger: the witness of {label}, {row.witness}, does not exist")
     return problems
+
+
+def answer_problems(answer: dict[str, Any], claims: Iterable[Claim]) -> list[str]:
+    """What is wrong with ``answer.toml``, in words: no answer may stand without a statement.
+
+    Parameters
+    ----------
+    answer
+        The parsed table: `verdict` maps keys to words, `group` lists groups with a `title`, an
+        `intro` and rows with `model`, `adversary`, `verdict`, `answer` and `because` (labels).
+    claims
+        The ledger.
+
+    Returns
+    -------
+    list of str
+        One sentence per problem: an unknown label or verdict, a row without a statement or with
+        another set of entries, a verdict that no row uses.
+    """
+    known = {c.label for c in claims}
+    entries = {"model", "adversary", "verdict", "answer", "because"}
+    problems, used = [], set()
+    for group in answer.get("group", []):
+        for row in group.get("row", []):
+            name = f"{group.get('title')}, {row.get('model')}"
+            if set(row) != entries:
+                problems.append(f"{name}: a row has the entries {sorted(entries)}")
+                continue
+            used.add(row["verdict"])
+            if row["verdict"] not in answer.get("verdict", {}):
+                problems.append(f"{name}: the verdict {row['verdict']!r} is not in the table")
+            if not row["because"]:
+                problems.append(f"{name}: no statement is named")
+            problems += [
+                f"{name}: {label} is not in the ledger"
+                for label in row["because"]
+                if label not in known
+            ]
+    unused = [v for v in answer.get("verdict", {}) if v not in used]
+    return problems + [f"no row has the verdict {v!r}" for v in unused]
 
 
 def missing_results(claims: Iterable[Claim], results: dict[str, dict[str, Any]]) -> list[str]:

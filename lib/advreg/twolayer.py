@@ -1584,14 +1584,16 @@ def tails_from_gaps(
     r"""The laws of w . x in both classes from the gaps of the neurons +-relu(w . x + b).
 
     With F_y(b) = E[clip(w . x + b, 0, eps); y], ||w||_* = 1 and the linear loss (or the limit of
-    small output weights of another) the gaps are G_+(b) = F_+(b) + F_-(b + eps) for the output
-    weight +1, G_-(b) = F_-(b) + F_+(b + eps) for -1.  So F_-(b + 2 eps) = F_-(b) - G_-(b) +
-    G_+(b + eps), and F' telescopes again into the tails.
+    small output weights of another) the gaps are, for the output weights +1 and -1::
+
+        G_+(b) = F_+(b) + F_-(b + eps),    G_-(b) = F_-(b) + F_+(b + eps).
+
+    So ``F_-(b + 2 eps) = F_-(b) - G_-(b) + G_+(b + eps)``, and F' telescopes again into the tails.
 
     Parameters
     ----------
     plus, minus : arrays, shape (B,)
-        G_+ and G_- at the biases start + step * (0, 1, ..., B - 1).
+        ``G_+`` and ``G_-`` at the biases start + step * (0, 1, ..., B - 1).
     start : float
         The first bias: so small that all data are dead and stay so, w . x + start + 2 radius <= 0.
     step : float

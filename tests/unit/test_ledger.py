@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,24 @@ def test_each_gap_between_page_ledger_and_tests_is_named(tmp_path):
         "page.md: thm-b has no row in the ledger",
         "ledger: thm-a is the label of no statement",
         "ledger: the witness of thm-a, tests/claims/test_a.py::test_a, does not exist",
+    ]
+
+
+def test_every_answer_rests_on_statements_of_the_ledger():
+    answer = tomllib.loads((ROOT / "answer.toml").read_text(encoding="utf8"))
+    assert claims.answer_problems(answer, claims.load(ROOT / "claims.toml")) == []
+
+
+def test_each_gap_between_answer_and_ledger_is_named():
+    row = {"model": "m", "adversary": "a", "verdict": "no", "answer": "x", "because": ["thm-b"]}
+    rows = [row, {**row, "verdict": "maybe", "because": []}, {"model": "short"}]
+    answer = {"verdict": {"no": "No", "yes": "Yes"}, "group": [{"title": "t", "row": rows}]}
+    assert claims.answer_problems(answer, [claims.Claim(**ROW)]) == [
+        "t, m: thm-b is not in the ledger",
+        "t, m: the verdict 'maybe' is not in the table",
+        "t, m: no statement is named",
+        "t, short: a row has the entries ['adversary', 'answer', 'because', 'model', 'verdict']",
+        "no row has the verdict 'yes'",
     ]
 
 

@@ -1,0 +1,496 @@
+"""The exercises of chapter 7: right answers pass, every known wrong answer gets its sentence."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from exercise_suite import ExerciseSuite, load_checks, rejected, run_notebook
+from scipy import optimize
+
+from advreg import relu, twolayer
+
+FOLDER = "07_two_layers"
+checks = load_checks(FOLDER)
+
+
+# ------------------------------------------------------------- right answers, done differently
+
+
+def neuron_library(a, w, b, X, y, eps):
+    net = relu.Network((w[None], np.array([[a]])), (np.array([b]), np.zeros(1)))
+    return twolayer.gap(net, X, y, eps)
+
+
+def neuron_ends(a, w, b, X, y, eps):
+    u, s = X @ w + b, eps * np.abs(w).sum()
+    f = [y * a * np.maximum(u + t, 0) for t in (-s, 0, s)]
+    return f[1] - np.minimum(f[0], f[2])
+
+
+def drop_library(a, w, b, x, y, eps):
+    net = relu.Network((w[:, None], a[None]), (b, np.zeros(1)))
+    return twolayer.worst_drop(net, np.array([[x]]), np.array([y]), eps)[0]
+
+
+def drop_as_array(a, w, b, x, y, eps):
+    return np.array(drop_library(a, w, b, x, y, eps))
+
+
+def laws_library(T):
+    laws = np.array(twolayer.radon_weights(T))
+    few = (laws > 1e-10).sum(axis=1)
+    return laws if few[0] <= few[1] else laws[::-1]
+
+
+def laws_by_vertex(T):
+    """A corner of the polytope of all c with the 1-norm 1."""
+    N, m = T.shape
+    rows = np.vstack([np.ones(N), T.T])
+    A = np.vstack([np.hstack([rows, -rows]), np.ones(2 * N)])
+    cost = np.random.default_rng(1).standard_normal(2 * N)
+    x = optimize.linprog(cost + 5, A_eq=A, b_eq=np.append(np.zeros(m + 1), 1.0)).x
+    c = x[:N] - x[N:]
+    if np.abs(c).sum() < 1e-6:  # the corner P = Q
+        c = np.linalg.svd(rows)[2][-1]
+    laws = np.array([np.maximum(c, 0), np.maximum(-c, 0)])
+    few = (laws > 1e-10).sum(axis=1)
+    laws = laws if few[0] <= few[1] else laws[::-1]
+    return laws / laws.sum(axis=1, keepdims=True)
+
+
+def mass_library(T):
+    def mass(i):
+        try:
+            return twolayer.separating_site(T, sites=i).P[i]
+        except ValueError:  # the statistics determine this mass
+            return 0.0
+
+    return np.array([mass(i) for i in range(len(T))])
+
+
+def mass_by_norm(T):
+    """max of c_i over c orthogonal to V with the 1-norm 1, twice."""
+    N, m = T.shape
+    rows = np.vstack([np.ones(N), T.T])
+    A = np.vstack([np.hstack([rows, -rows]), np.ones(2 * N)])
+    out = []
+    for e in np.eye(N):
+        found = optimize.linprog(
+            np.append(-e, e), A_eq=A, b_eq=np.append(np.zeros(m + 1), 1.0), method="highs"
+        )
+        out.append(-2 * found.fun)
+    return np.array(out)
+
+
+def rebuild_least_squares(G, K, h):
+    """All gaps of all unit masses, and a linear system."""
+    n = G.shape[1] - 2 * K - 1
+    t = h * (np.arange(G.shape[1]) - 1)
+    u = h * np.arange(n) - t[:, None]
+    up, down = np.clip(u, 0, K * h), np.clip(u + K * h, 0, K * h)
+    A = np.block([[up, down], [down, up]])
+    return np.linalg.lstsq(A, G.ravel(), rcond=None)[0].reshape(2, n)
+
+
+def rebuild_library(G, K, h):
+    n, eps = G.shape[1] - 2 * K - 1, K * h
+    pad = 2 * K  # biases -t in increasing order, from far left
+    start = -h * (G.shape[1] - 2 + pad)
+    plus, minus = (np.append(np.zeros(pad), row[::-1]) for row in G)
+    tails = twolayer.tails_from_gaps(plus, minus, start, h, eps)
+    where = np.rint(np.asarray(tails.nodes) / h).astype(int)
+    out = np.zeros((2, n))
+    for row, mass in enumerate((tails.mass_plus, tails.mass_minus)):
+        for j, p in zip(where, mass, strict=True):
+            if 0 <= j < n:
+                out[row, j] += p
+    return out
+
+
+def twins_many(eps):
+    first = [[1.0, 1.0, 0.3], [2 - eps, -1.0, 0.2], [5.0, 1.0, 0.5]]
+    second = [[1 - eps, -1.0, 0.3], [2.0, 1.0, 0.2], [5.0, 1.0, 0.5]]
+    return np.array([first, second])
+
+
+def twins_of_two_lengths(eps):
+    return [[3.0, 1, 1.0]], [[3 - eps, -1, 0.25], [3.0, 1, 0.75]]
+
+
+def tent_shifted(eps):
+    return checks._two_slopes(4.0, 0.5, 6 * eps) + np.array([[0, 0, 0.0], [0, 0, -3], [0, 0, 3]])
+
+
+def tent_of_three(eps):
+    """Three kinks, and kinks of neurons that point to the left."""
+    return np.array([[1 + 4 * eps, 0, 1.0], [-1, -1, 0.0], [-3, 1, 0], [-2, 1, -eps / 2]])
+
+
+def radius_by_risk(u, y):
+    """Bisection with the very risk."""
+    low, high = 0.0, 8.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (middle, high) if checks._best_hinge(u, y, middle) < 1 - 1e-8 else (low, middle)
+    return (low + high) / 2
+
+
+def radius_by_gaps(u, y):
+    """The gap of the network with a = +-1 against the mean of y times the feature."""
+    mean = np.mean(y * np.maximum(u, 0))
+    net = relu.Network((np.ones((1, 1)), np.array([[np.sign(mean)]])), (np.zeros(1), np.zeros(1)))
+
+    def excess(eps):
+        return twolayer.gap(net, u[:, None], y, eps).mean() - abs(mean)
+
+    return optimize.brentq(excess, 1e-9, 100.0, xtol=1e-12)
+
+
+def cut_library(w, eps, norm):
+    i, j = np.nonzero(np.triu(w))
+    d = len(w)
+    rows = np.eye(d)[i] - np.eye(d)[j]
+    if norm == np.inf:
+        return max(eps * (w[i, j] * np.abs(rows @ s)).sum() for s in checks._cube(d))
+    return max((w[i, j] * np.abs(rows @ (eps * e))).sum() for e in np.eye(d))
+
+
+def cut_quadratic(w, eps, norm):
+    if norm == 1:
+        return eps * np.max(w @ np.ones(len(w)))
+    signs = (np.array(s) for s in itertools.product((-1, 1), repeat=len(w) - 1))
+    laplace = np.diag(w.sum(axis=1)) - w
+    return eps / 2 * max(np.append(s, 1) @ laplace @ np.append(s, 1) for s in signs)
+
+
+def swap_library(gaps, T, p):
+    found = twolayer.swap_interval(gaps, T, weights=p)
+    return np.array([found.lower, found.upper])
+
+
+def swap_as_tuple(gaps, T, p):
+    lower, upper = swap_library(gaps, T, p)
+    return float(lower), float(upper)
+
+
+PREDICTED = {name: right for name, (right, _) in checks.ESCAPES.items()}
+
+# name of the check -> (the notebook's further answers, other right answers)
+RIGHT = {
+    "one_neuron": ((), [neuron_ends, neuron_library]),
+    "line_drop": ((PREDICTED,), [drop_library, drop_as_array]),
+    "two_laws": ((), [laws_library, laws_by_vertex]),
+    "largest_mass": ((), [mass_by_norm, mass_library]),
+    "rebuild": ((), [rebuild_least_squares, rebuild_library]),
+    "broken_sign": ((4,), [twins_many, twins_of_two_lengths]),
+    "broken_erosion": ((4,), [tent_shifted, tent_of_three]),
+    "collapse_radius": ((), [radius_by_gaps, radius_by_risk]),
+    "cut_gap": ((), [cut_quadratic, cut_library]),
+    "swap_interval": ((), [swap_library, swap_as_tuple]),
+}
+
+
+class TestChapter7(ExerciseSuite):
+    folder = FOLDER
+    right = RIGHT
+    allowed = {"line_drop": 1, "broken_sign": 1, "broken_erosion": 1}  # noqa: RUF012
+    least = 15
+
+
+@pytest.fixture(scope="module")
+def answers():
+    return run_notebook(FOLDER)[0]
+
+
+# ------------------------------------------------------------------ further answers of the checks
+
+STEPS = [1, 2, 3, 4, 5, 0, 6, -1, 4.0, "4", None, True, [4]]
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "right"),
+    [("broken_sign", "twin_laws", 4), ("broken_erosion", "uneven_tent", 4)],
+)
+@pytest.mark.parametrize("step", STEPS)
+def test_the_step_of_a_broken_proof(name, function, right, step, answers):
+    bad = rejected(getattr(checks, name)(answers[function], step))
+    assert (bad == []) == (type(step) is int and step == right)
+    if type(step) is int and 1 <= step <= 5 and step != right:
+        assert f"Step {step}" in bad[0]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "words"),
+    [
+        ({**PREDICTED, name: "neither" if right == "both" else "both"}, why)
+        for name, (right, why) in checks.ESCAPES.items()
+    ]
+    + [
+        ({"relu": "both"}, "keys"),
+        ({**PREDICTED, "relu": "yes"}, "'both', '+1'"),
+        ({**PREDICTED, "relu": np.array([1, 2])}, "'both', '+1'"),
+        (["both"] * 8, "dict"),
+        (None, "dict"),
+    ],
+)
+def test_wrong_predictions(predicted, words):
+    named = rejected(checks.line_drop(drop_library, predicted))
+    assert len(named) == 1 and words in named[0]
+
+
+@pytest.mark.parametrize("factor", [0.97, 1.03])
+def test_a_factor_is_seen(factor, answers):
+    for name in RIGHT:
+        if name.startswith("broken"):
+            continue
+        right, further = answers[name], RIGHT[name][0]
+
+        def scaled(*args, f=right):
+            return factor * np.asarray(f(*args))
+
+        assert rejected(getattr(checks, name)(scaled, *further)), name
+
+
+@pytest.mark.parametrize("form", ["single precision", "lists"])
+def test_right_answers_in_another_form(form, answers):
+    """Results rounded to float32, or as nested lists, pass."""
+    names = {"broken_sign": "twin_laws", "broken_erosion": "uneven_tent"}
+    for name, (further, _) in RIGHT.items():
+        right = answers[names.get(name, name)]
+
+        def changed(*args, f=right):
+            out = np.asarray(f(*args))
+            return out.astype(np.float32) if form == "single precision" else out.tolist()
+
+        assert rejected(getattr(checks, name)(changed, *further)) == [], name
+
+
+@pytest.mark.parametrize(
+    ("laws", "words"),
+    [
+        (lambda eps: [[[0.0, 1.0, 1.0]]], "two laws"),
+        (lambda eps: ([[0.0, 2.0, 1.0]], [[0.0, 1.0, 1.0]]), "label"),
+        (lambda eps: ([[0.0, 1.0, 0.5]], [[0.0, 1.0, 1.0]]), "sum to 1"),
+        (lambda eps: ([[0.0, 1.0, 2.0], [1, 1, -1]], [[0.0, 1.0, 1.0]]), "nonnegative"),
+        (lambda eps: ([[0.0, 1.0, 1.0]], [[200.0, 1.0, 1.0]]), "between -100 and 100"),
+        (lambda eps: ([[0.0, 1.0, 1.0]], [[0.0, 1.0, 0.5], [0.0, 1.0, 0.5]]), "the same"),
+        (lambda eps: ([[0.0, 1.0, 1.0]], np.zeros((0, 3))), "1 and 20"),
+        (lambda eps: ([[0.0, 1.0, 1.0]], [[0.0, 1.0]]), "shape"),
+    ],
+)
+def test_answers_that_are_no_twins(laws, words):
+    named = rejected(checks.broken_sign(laws, 4))
+    assert len(named) == 1 and words in named[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (lambda eps: [[2.0, 0.0, 1.0]], "constant"),
+        (lambda eps: [[1.0, 1.0, 0.0], [1.0, -1.0, 0.0]], "concave"),
+        (lambda eps: [[5.0, 0, 1], [-1, 1, -1.0], [-3, -1, -1.0]], "plateau"),
+        (lambda eps: [[0.5, 0, 1], [-1, 1, 0.0], [-3, -1, 0.0]], "exceeds"),
+        (lambda eps: [[1 + 3 * eps, 0, 1], [-1, 1, 0.0], [-1.1, -1, 0.0]], "ends of the robust"),
+    ],
+)
+def test_answers_that_are_no_uneven_tents(rows, words):
+    named = rejected(checks.broken_erosion(rows, 4))
+    assert len(named) == 1 and words in named[0]
+
+
+@pytest.mark.parametrize("scale", [1, 40])
+def test_the_ends_of_a_tent(scale):
+    """Tents whose feet are far from their kinks, or between them."""
+    rows = checks._two_slopes(1.0, 3.0, 1.0 * scale)
+    assert checks._tent(rows, 0.1) == pytest.approx((-scale, scale))
+
+
+@pytest.mark.parametrize(
+    ("laws", "words"),
+    [
+        (lambda T: np.full((2, len(T)), 1 / len(T)), "both laws"),
+        (lambda T: np.eye(len(T))[:2], "means"),
+        (lambda T: np.eye(len(T))[:2] * 2, "masses"),
+        (lambda T: -np.eye(len(T))[:2], "negative"),
+    ],
+)
+def test_answers_that_are_no_pair(laws, words):
+    assert all(words in s for s in rejected(checks.two_laws(laws)))
+
+
+# ----------------------------------------------------- what statements and solutions assert
+
+
+def test_the_laws_fool_a_network(answers):
+    """Sites on a circle, a network on the first law: full gap there, none on the second."""
+    rng = np.random.default_rng(2)
+    for m in (1, 4, 7):
+        sites = twolayer.circle_sites(m + 2, 0.3)
+        P, Q = answers["two_laws"](rng.standard_normal((m + 2, m)))
+        net = twolayer.dead_network(sites, np.flatnonzero(P > 1e-12), tau=0.5)
+        drops = twolayer.worst_drop(net, sites.points, np.ones(m + 2), 0.3)
+        assert len(net.weights[0]) <= m // 2 + 1
+        assert P @ drops == pytest.approx(1.0) and Q @ drops == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("r", [1, 2, 3])
+def test_fourier_moments_share_the_mass_evenly(r, answers):
+    """m = 2 r moments on m + 2 points of a circle: all sites get 2 / (m + 2)."""
+    N = 2 * r + 2
+    t = 2 * np.pi * np.arange(N) / N
+    T = np.column_stack([f(k * t) for k in range(1, r + 1) for f in (np.cos, np.sin)])
+    assert answers["largest_mass"](T) == pytest.approx(np.full(N, 2 / N))
+
+
+@pytest.mark.parametrize("N", [2, 3, 6])
+def test_the_mean_alone(N, answers):
+    """m = 1, sites 0, ..., N - 1 on a line: masses of the ends and of the others."""
+    want = np.ones(N) if N > 2 else np.zeros(2)
+    if N > 2:
+        want[[0, -1]] = (N - 2) / (N - 1)
+    assert answers["largest_mass"](np.arange(N)[:, None].astype(float)) == pytest.approx(want)
+
+
+def test_rescaling_and_the_path_norm():
+    """min over t of (a / t)^2 + |t w|^2 is 2 |a| |w|."""
+    a, w = -1.7, np.array([0.6, -2.0])
+    t = np.geomspace(0.01, 100, 200_001)
+    decay = (a / t) ** 2 + (t * np.linalg.norm(w)) ** 2
+    assert decay.min() / 2 == pytest.approx(abs(a) * np.linalg.norm(w), rel=1e-8)
+
+
+def test_cancelling_neurons_change_the_path_norm_only():
+    rng = np.random.default_rng(3)
+    W, b, a = rng.standard_normal((3, 2)), rng.standard_normal(3), rng.standard_normal(3)
+    X, y = rng.standard_normal((20, 2)), rng.choice([-1.0, 1.0], 20)
+    net = relu.Network((W, a[None]), (b, np.zeros(1)))
+    more = relu.Network(
+        (np.vstack([W, W[:1], W[:1]]), np.append(a, [5.0, -5.0])[None]),
+        (np.append(b, [b[0], b[0]]), np.zeros(1)),
+    )
+    gaps = [twolayer.gap(n, X, y, 0.2) for n in (net, more)]
+    assert gaps[0] == pytest.approx(gaps[1], abs=1e-12)
+    paths = [np.abs(n.weights[1][0]) @ np.abs(n.weights[0]).sum(axis=1) for n in (net, more)]
+    assert paths[1] == pytest.approx(paths[0] + 10 * np.abs(W[0]).sum())
+
+
+def test_logarithms_of_primes():
+    logs = np.log([2, 3, 5, 7, 11, 13])
+    counts = [
+        np.diff(np.concatenate([[-1], bars, [17]])) - 1
+        for bars in itertools.combinations(range(17), 5)
+    ]
+    means = np.sort(np.array(counts) @ logs / 12)
+    assert len(counts) == 6188 == math.comb(17, 5)
+    assert 0 < np.diff(means).min() < np.log(6.5) / 6187 < 3.03e-4
+    assert np.diff(means).min() == pytest.approx(1.57e-6, rel=1e-2)
+    assert math.comb(118 + 5, 5) > np.log(6.5) * 1e8
+    q = np.log(2.5) / np.log(5)  # two laws with real weights: site 2, or sites 1 and 3 ...
+    P, Q = np.array([0, 1, 0]), np.array([1 - q, 0, q])
+    assert Q.min() >= 0 and q * np.log(5) + (1 - q) * 0 == pytest.approx(np.log(2.5))
+    t = (np.log(3) - np.log(2)) / (np.log(5) - np.log(2))
+    Q = np.array([1 - t, 0, t])
+    assert P @ logs[:3] == pytest.approx(Q @ logs[:3]) and t == pytest.approx(0.4425, abs=1e-4)
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.4, 2.0])
+def test_squares_and_ellipses(eps):
+    """The round square escapes, the ellipse does not; largest values on the sphere."""
+    angle = np.linspace(0, 2 * np.pi, 20_001)
+    e = eps * np.column_stack([np.cos(angle), np.sin(angle)])
+
+    def rise(mu, x):
+        return (((x + e) ** 2) @ mu).max() - (x**2) @ mu
+
+    mu = np.array([3.0, 1.0])
+    one, two = rise(mu, np.array([1 / np.sqrt(3), 0])), rise(mu, np.array([0, 1.0]))
+    assert one == pytest.approx((1 + np.sqrt(3) * eps) ** 2 - 1) and two < one * (1 - 0.01 * eps)
+    x = np.random.default_rng(4).standard_normal(2)
+    r = np.linalg.norm(x)
+    assert rise(np.ones(2), x) == pytest.approx(2 * eps * r + eps**2, rel=1e-6)
+
+
+def test_two_tanh_neurons():
+    grid = np.linspace(-0.5, 0.5, 201)
+
+    def drop(p, q):
+        f = np.tanh(p + grid)[:, None] + np.tanh(q + grid)
+        return np.tanh(p) + np.tanh(q) - f.min()
+
+    assert drop(0, 0) == pytest.approx(2 * np.tanh(0.5)) == pytest.approx(0.9242, abs=5e-5)
+    assert (
+        drop(3, -3) == pytest.approx(np.tanh(3.5) - np.tanh(2.5)) == pytest.approx(0.0116, abs=5e-5)
+    )
+    assert 0.5 * 2 / np.cosh(3) ** 2 == pytest.approx(0.00987, abs=5e-6)
+
+
+@pytest.mark.parametrize("u", [-3.0, -0.2, 0.0, 0.3, 2.0])
+@pytest.mark.parametrize("y", [1, -1])
+def test_order_one_of_a_single_neuron(u, y):
+    """Masses by a program on the line, linear loss -y relu(u)."""
+    grid = np.concatenate([np.linspace(-6, 6, 1201), np.geomspace(7, 2e4, 60)])
+    grid = np.append(grid, [u, 0.0])
+    loss = -y * np.maximum(grid, 0)
+    gain, cost = loss + y * max(u, 0), np.abs(grid - u)
+    for eps in (0.1, 1.0, 4.0):
+        A = np.vstack([np.ones(len(grid)), cost])
+        found = optimize.linprog(-gain, A_ub=A[1:], b_ub=[eps], A_eq=A[:1], b_eq=[1.0])
+        want = min(eps, max(u, 0)) if y == 1 else eps
+        assert -found.fun == pytest.approx(want, rel=1e-3, abs=1e-9)
+
+
+def test_the_example_of_the_collapse(answers):
+    """Features 2 and 0 against a sleeping neuron."""
+    u, y = np.array([2.0, -1.0]), np.array([1.0, -1.0])
+    assert answers["collapse_radius"](u, y) == pytest.approx(1.5)
+    assert np.abs(np.mean(y * u)) == 1.5 and np.mean(np.maximum(u, 0)) == 1.0
+    u = np.array([2.0, -9.0])
+    assert answers["collapse_radius"](u, y) == pytest.approx(2.0)
+    assert np.abs(np.mean(y * u)) == 5.5
+    u, y = np.array([2.0, 1.5, -1.0, -3.0]), np.array([1.0, 1.0, -1.0, -1.0])  # the figure
+    feature = np.mean(y * np.maximum(u, 0))
+    assert answers["collapse_radius"](u, y) == pytest.approx(1.5) and feature == 0.875
+    assert feature / np.mean(u > 0) == 1.75
+
+
+def test_a_triangle(answers):
+    w = np.ones((3, 3)) - np.eye(3)
+    assert answers["cut_gap"](w, 0.5, np.inf) == pytest.approx(2.0)
+    assert answers["cut_gap"](w, 0.5, 1) == pytest.approx(1.0)
+    value, _ = twolayer.max_cut([(0, 1), (1, 2), (0, 2)])
+    assert value == 2
+
+
+def test_an_attack_in_the_swap_test(answers):
+    """With gaps that are too small both ends are too small; the width may do what it likes."""
+    rng = np.random.default_rng(6)
+    gaps, T, p = rng.uniform(size=12), rng.uniform(size=(12, 2)), rng.dirichlet(np.ones(12))
+    ends = answers["swap_interval"](gaps, T, p)
+    for found in (gaps * rng.uniform(0.2, 1, 12), 0 * gaps):
+        assert (answers["swap_interval"](found, T, p) <= ends + 1e-9).all()
+    flat, some = np.ones(12), np.where(np.arange(12) % 2, 1.0, 0.0)
+    widths = [np.ptp(answers["swap_interval"](g, T, p)) for g in (flat, some)]
+    assert widths[0] < 1e-7 < 0.1 < widths[1]  # wide, because the attack fails at some points
+
+
+@pytest.mark.parametrize("slopes", [(1.0, 3.0), (0.5, 6.0), (2.0, 2.0)])
+@pytest.mark.parametrize("half", [1.0, 1.1, 2.0])
+def test_tents_with_equal_slopes_only(slopes, half):
+    """The robust set on a lattice is a level set if and only if the slopes agree."""
+    t = np.arange(-4096, 4097) / 1024
+    f = 1 + np.minimum(slopes[0] * (t + half), slopes[1] * (half - t))
+    robust = (t >= 1 - half - 1e-9) & (t <= half - 1 + 1e-9)  # eps = 1
+    assert robust.any()
+    is_level = f[robust].min() > f[~robust].max()
+    assert is_level == (slopes[0] == slopes[1])
+
+
+def test_a_swap_that_is_narrow_for_a_bad_reason(answers):
+    """n - 1 independent statistics leave nothing open, whatever the gaps are."""
+    rng = np.random.default_rng(5)
+    gaps, p = rng.uniform(size=8), rng.dirichlet(np.ones(8))
+    for m in (1, 4, 7):
+        low, high = answers["swap_interval"](gaps, rng.uniform(0.5, 2, (8, m)), p)
+        assert low <= p @ gaps + 1e-9 and p @ gaps <= high + 1e-9
+        assert (high - low < 1e-7) == (m == 7)
