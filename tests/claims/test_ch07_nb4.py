@@ -355,6 +355,20 @@ def test_wasserstein_gap(claim):
     c.close("dead neuron: order one", sliver, 1.0, 1e-3)
     neuron = network(np.ones((1, 1)), np.zeros(1), np.ones(1))
     c.close("dead neuron: order inf", twolayer.gap(neuron, [[-5.0]], [-1], 1.0)[0], 0.0, 1e-12)
+    # both labels: the whole budget goes to the label whose loss grows; |x| is a penalty twice
+    atoms, signs = np.array([-1.0, 0.5]), np.array([-1.0, 1.0])
+    places = np.r_[points, atoms]
+    cost = np.abs(places - atoms[:, None])
+    gain = -signs[:, None] * (np.maximum(places, 0) - np.maximum(atoms, 0)[:, None])
+    scale = 1 + cost.ravel()
+    found = linprog(
+        -gain.ravel() / scale, cost.reshape(1, -1) / scale, [1.0],
+        np.kron(np.eye(2), np.ones(len(places))) / scale, [0.5, 0.5],
+    )  # fmt: skip
+    c.close("one neuron, both labels: order one", -found.fun, 1.0, 1e-3)
+    both = network(np.array([[1.0], [-1.0]]), np.zeros(2), np.ones(2))
+    values = twolayer.gap(both, [[-2.0], [0.0], [0.3]], [-1] * 3, 0.7)
+    c.close("|x|: order inf", np.abs(values - 0.7).max(), 0.0, 1e-12)
 
 
 def test_infinity_attained(claim):
