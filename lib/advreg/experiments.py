@@ -738,13 +738,16 @@ def store(path: Path, content: Mapping[str, Any]) -> None:
     write(path, _text({**content, "sha256": _digest(content)}))
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a result and check that it is what :func:`main` wrote.
+def load(path: str | os.PathLike[str], module: str = "advreg.experiments") -> dict[str, Any]:
+    """Read a result and check that it is what the command of a module wrote.
 
     Parameters
     ----------
     path : path
-        A file that ``python -m advreg.experiments`` wrote.
+        A file that ``python -m advreg.experiments``, or another module that stores its results
+        here, wrote.
+    module : str
+        Whose command a missing file is made by; for the message only.
 
     Returns
     -------
@@ -763,7 +766,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"no result at {path}; `python -m advreg.experiments {path.stem} --out {path}` makes it"
+            f"no result at {path}; `python -m {module} {path.stem} --out {path}` makes it"
         )
     try:
         content = json.loads(path.read_text(encoding="utf8"))
@@ -844,7 +847,9 @@ def seed_list(text: str) -> list[int]:
     return seeds
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def whole_number(least: int) -> Callable[[str], int]:
+    """An argparse type: integers of at least `least`."""
+
     def whole(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
@@ -865,16 +870,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--folder", metavar="DIR", help="where the files of mnist or cifar10 are")
     add("--seeds", type=seed_list, default="0-7", help="0-7 or 0,2,5; default: %(default)s")
     add("--out", type=Path, metavar="FILE", help="the result, for example methods.json")
-    add("--jobs", type=_whole(1), default=1, metavar="N", help="processes; default: 1")
-    add("--epochs", type=_whole(4), metavar="N", help="of an ordinary run")
+    add("--jobs", type=whole_number(1), default=1, metavar="N", help="processes; default: 1")
+    add("--epochs", type=whole_number(4), metavar="N", help="of an ordinary run")
     add("--network", choices=("mlp", "cnn"), help="default: mlp for digits, cnn otherwise")
-    add("--train", type=_whole(10), metavar="N", help="use N training images (digits: 1000)")
-    add("--test", type=_whole(1), metavar="N", help="use the first N test images only")
+    add("--train", type=whole_number(10), metavar="N", help="use N training images (digits: 1000)")
+    add("--test", type=whole_number(1), metavar="N", help="use the first N test images only")
     add("--device", metavar="cpu|cuda", help="default: CUDA where it is present")
     add("--precision", choices=training.PRECISIONS, default="float32", help="of training")
     add(
         "--autoattack",
-        type=_whole(0),
+        type=whole_number(0),
         default=200,
         metavar="N",
         help="methods only: test images attacked by AutoAttack, 0 for none; default: %(default)s",
@@ -984,14 +989,26 @@ def _prepare(
         "seeds": args.seeds,
         "versions": versions(),
     }
-    if args.out.exists():
-        old = load(args.out)
-        if all(old[k] == content[k] for k in content if k not in ("command", "versions")):
-            return None, old
-        raise ValueError(f"{args.out} holds another result: give another name, or move it away")
-    if not args.out.parent.is_dir():
-        raise ValueError(f"the folder {args.out.parent} of --out does not exist")
-    partial = args.out.with_name(f"{args.out.name}.partial")
+    return prepare(args.out, content), content
+
+
+def prepare(out: Path, content: Mapping[str, Any]) -> Path | None:
+    """The folder in which finished runs of a result are kept; None if the result is there already.
+
+    Raises
+    ------
+    ValueError
+        If `out` holds another result, its folder does not exist, or the runs that are kept belong
+        to another command.
+    """
+    if out.exists():
+        old = load(out)
+        if all(old.get(k) == v for k, v in content.items() if k not in ("command", "versions")):
+            return None
+        raise ValueError(f"{out} holds another result: give another name, or move it away")
+    if not out.parent.is_dir():
+        raise ValueError(f"the folder {out.parent} of --out does not exist")
+    partial = out.with_name(f"{out.name}.partial")
     partial.mkdir(exist_ok=True)
     mark = partial / "command.json"
     known = {k: v for k, v in content.items() if k not in ("seeds", "command")}
@@ -1004,7 +1021,108 @@ def _prepare(
                 "give another --out, or remove it"
             )
     write(mark, json.dumps(known))
-    return partial, content
+    return partial
+
+
+# ------------------------------------------------------------------------- one run per seed
+
+Run = Callable[[int, int | None, int | None], list[dict[str, Any]]]
+#: Per experiment what a seed does, what is compared, the default seeds, and all in words.
+Table = Mapping[str, tuple[Run, Mapping[str, Any], str, str]]
+
+
+def seed_arguments(
+    module: str,
+    chapter: int,
+    table: Table,
+    argv: Sequence[str] | None,
+    *,
+    epochs: tuple[int, str],
+    images: tuple[int, str],
+) -> argparse.Namespace:
+    """Read the command line of a module whose experiments run seed by seed.
+
+    `epochs` and `images` are the least value and the default, in words, of these two options.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=f"Run an experiment of chapter {chapter} and store its result as JSON.",
+        epilog="experiments: " + "; ".join(f"{k}: {v[3]}" for k, v in table.items()),
+    )
+    add = parser.add_argument
+    add("name", choices=table, metavar="NAME", help=", ".join(table))
+    defaults = ", ".join(f"{v[2]} for {k}" for k, v in table.items())
+    add("--seeds", type=seed_list, help=f"0-7 or 0,2,5; default: {defaults}")
+    add("--out", type=Path, required=True, metavar="FILE", help="the result, such as plane.json")
+    for name, (least, default), what in (
+        ("--epochs", epochs, "of every training"),
+        ("--images", images, "samples that are judged"),
+    ):
+        add(name, type=whole_number(least), metavar="N", help=f"{what}; default: {default}")
+    args = parser.parse_args(argv)
+    args.seeds = args.seeds or seed_list(table[args.name][2])
+    return args
+
+
+def run_seeds(module: str, args: argparse.Namespace, run: Run, own: Mapping[str, Any]) -> int:
+    """Run an experiment seed by seed and store its rows; finished seeds are kept meanwhile.
+
+    Parameters
+    ----------
+    module : str
+        Whose command it is.
+    args : argparse.Namespace
+        As from :func:`seed_arguments`.
+    run : callable
+        (seed, epochs, images) -> the rows of a seed.
+    own : dict
+        What the result says of its settings, beside the command, seeds and versions.
+
+    Returns
+    -------
+    int
+        0 when the result is written, 2 if it can't be, 130 after Ctrl-C; then the same command
+        goes on.
+    """
+    words = [f"python -m {module}", args.name, "--seeds", ",".join(map(str, args.seeds))]
+    for key in ("epochs", "images"):
+        words += [f"--{key} {value}"] if (value := getattr(args, key)) else []
+    content = {
+        "name": args.name,
+        "command": " ".join([*words, "--out", args.out.name]),
+        **own,
+        "epochs": args.epochs,
+        "images": args.images,
+        "seeds": args.seeds,
+        "versions": versions(),
+    }
+    try:
+        partial = prepare(args.out, content)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if partial is None:
+        print(f"{args.out} holds this result already")
+        return 0
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # networks of this size gain nothing from more
+    try:
+        for seed in tqdm(args.seeds, desc=args.name, unit="seed"):
+            path = partial / f"{seed}.json"
+            if not path.exists():
+                rows = rounded(run(seed, args.epochs, args.images), 8)
+                write(path, json.dumps(rows, allow_nan=False))
+    except KeyboardInterrupt:
+        print(f"stopped; finished seeds are kept in {partial}: the same command goes on from them")
+        return 130
+    finally:
+        torch.set_num_threads(threads)
+    parts = [json.loads((partial / f"{seed}.json").read_text("utf8")) for seed in args.seeds]
+    rows = [row for part in parts for row in part]
+    store(args.out, {**content, "rows": rows})
+    shutil.rmtree(partial)
+    print(f"wrote {args.out}: {len(rows)} rows")
+    return 0
 
 
 def _sizes(images: data.Images, args: argparse.Namespace) -> dict[str, int]:

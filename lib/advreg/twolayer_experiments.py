@@ -21,13 +21,8 @@ read like those of chapter 5 (:mod:`advreg.experiments`).
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import shutil
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +30,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from advreg import data, experiments, networks, relu, twolayer
 from advreg.relu import Network
@@ -587,10 +581,10 @@ def _freezing(seed: int, epochs: int | None, images: int | None) -> list[dict[st
 
 # --------------------------------------------------------------------------------- the command
 
-Run = Callable[[int, int | None, int | None], list[dict[str, Any]]]
+MODULE = "advreg.twolayer_experiments"
 
 #: The experiments: what a seed does, what is compared, the default seeds, and all in words.
-EXPERIMENTS: dict[str, tuple[Run, Mapping[str, Any], str, str]] = {
+EXPERIMENTS: dict[str, tuple[experiments.Run, Mapping[str, Any], str, str]] = {
     "regression": (_regression, REGRESSION, "0-9", "two moons, 10 networks per seed"),
     "plane": (_plane, PLANE, "0-7", "two moons, swap tests"),
     "digits": (_digits, DIGITS, "0-3", "digits, even or odd, swap tests"),
@@ -608,38 +602,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         If the file is damaged or was edited.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no result at {path}; `python -m advreg.twolayer_experiments {path.stem} --out {path}`"
-            " makes it"
-        )
-    return experiments.load(path)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
-        return int(text)
-
-    return whole
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m advreg.twolayer_experiments",
-        description="Run an experiment of chapter 7 and store its result as JSON.",
-        epilog="experiments: " + "; ".join(f"{k}: {v[3]}" for k, v in EXPERIMENTS.items()),
-    )
-    add = parser.add_argument
-    add("name", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
-    defaults = ", ".join(f"{v[2]} for {k}" for k, v in EXPERIMENTS.items())
-    add("--seeds", type=experiments.seed_list, help=f"0-7 or 0,2,5; default: {defaults}")
-    add("--out", type=Path, required=True, metavar="FILE", help="the result, such as plane.json")
-    add("--epochs", type=_at_least(1), metavar="N", help="of every training; default: 400 or 600")
-    add("--images", type=_at_least(8), metavar="N", help="samples that are judged; default: all")
-    return parser
+    return experiments.load(path, MODULE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -651,84 +614,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when the result is written, 2 for arguments that do not fit (argparse exits with it as
         well), 130 after Ctrl-C; then the same command goes on.
     """
-    args = _parser().parse_args(argv)
-    run, methods, seeds, _ = EXPERIMENTS[args.name]
-    args.seeds = args.seeds or experiments.seed_list(seeds)
-    content = _content(args, methods)
-    try:
-        partial = _prepare(args.out, content)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    if partial is None:
-        print(f"{args.out} holds this result already")
-        return 0
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks of this size gain nothing from more
-    try:
-        for seed in tqdm(args.seeds, desc=args.name, unit="seed"):
-            path = partial / f"{seed}.json"
-            if not path.exists():
-                rows = experiments.rounded(run(seed, args.epochs, args.images), 8)
-                experiments.write(path, json.dumps(rows, allow_nan=False))
-    except KeyboardInterrupt:
-        print(f"stopped; finished seeds are kept in {partial}: the same command goes on from them")
-        return 130
-    finally:
-        torch.set_num_threads(threads)
-    parts = [json.loads((partial / f"{seed}.json").read_text("utf8")) for seed in args.seeds]
-    experiments.store(args.out, {**content, "rows": [row for part in parts for row in part]})
-    shutil.rmtree(partial)
-    print(f"wrote {args.out}: {sum(map(len, parts))} rows")
-    return 0
-
-
-def _content(args: argparse.Namespace, methods: Mapping[str, Any]) -> dict[str, Any]:
-    """The result without its rows."""
-    words = ["python -m advreg.twolayer_experiments", args.name]
-    words += ["--seeds", ",".join(map(str, args.seeds))]
-    for key in ("epochs", "images"):
-        words += [f"--{key} {value}"] if (value := getattr(args, key)) else []
-    plane = args.name in ("regression", "plane")
+    args = experiments.seed_arguments(
+        MODULE, 7, EXPERIMENTS, argv, epochs=(1, "400 or 600"), images=(8, "all")
+    )
+    run, methods, *_ = EXPERIMENTS[args.name]
     rungs = {"plane": PLANE_RUNGS, "digits": DIGITS_RUNGS}.get(args.name, ())
-    return {
-        "name": args.name,
-        "command": " ".join([*words, "--out", args.out.name]),
+    plane = args.name in ("regression", "plane")
+    own = {
         "methods": {key: _plain(recipe) for key, recipe in methods.items()},
         "radius": PLANE_RADIUS if plane else DIGITS_RADIUS,
         "rungs": [list(rung) for rung in rungs],
         "radii": list(COLLAPSE_RADII) if args.name == "freezing" else [],
-        "epochs": args.epochs,
-        "images": args.images,
-        "seeds": args.seeds,
-        "versions": experiments.versions(),
     }
-
-
-def _prepare(out: Path, content: Mapping[str, Any]) -> Path | None:
-    """The folder of finished seeds; None if the result is there already."""
-    free = ("command", "versions")
-    if out.exists():
-        old = experiments.load(out)
-        if all(old.get(k) == v for k, v in content.items() if k not in free):
-            return None
-        raise ValueError(f"{out} holds another result: give another name, or move it away")
-    if not out.parent.is_dir():
-        raise ValueError(f"the folder {out.parent} of --out does not exist")
-    partial = out.with_name(f"{out.name}.partial")
-    partial.mkdir(exist_ok=True)
-    mark = partial / "command.json"
-    known = {k: v for k, v in content.items() if k not in ("seeds", "command")}
-    if mark.exists():
-        old = json.loads(mark.read_text(encoding="utf8"))
-        differing = [k for k in known if old.get(k) != known[k]]
-        if differing:
-            raise ValueError(
-                f"{partial} holds seeds of another command ({', '.join(differing)} differ): "
-                "give another --out, or remove it"
-            )
-    experiments.write(mark, json.dumps(known))
-    return partial
+    return experiments.run_seeds(MODULE, args, run, own)
 
 
 if __name__ == "__main__":

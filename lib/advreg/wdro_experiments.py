@@ -21,21 +21,15 @@ how robust these weights are, not how good the best weights would be.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
-import shutil
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from advreg import attacks, data, experiments, networks, relu, training, verify, wdro, wdro_attacks
 from advreg.wdro_networks import planar
@@ -385,10 +379,10 @@ def _growth(
 
 # --------------------------------------------------------------------------------- the command
 
-Run = Callable[[int, int | None, int | None], list[dict[str, Any]]]
+MODULE = "advreg.wdro_experiments"
 
 #: The experiments: what a seed does, what is compared, the default seeds, and all in words.
-EXPERIMENTS: dict[str, tuple[Run, Mapping[str, Any], str, str]] = {
+EXPERIMENTS: dict[str, tuple[experiments.Run, Mapping[str, Any], str, str]] = {
     "plane": (_plane, PLANE, "0-15", "two moons, exact values, six trainings"),
     "digits-plane": (_digits_plane, DIGITS_PLANE, "0-7", "two principal components, exact"),
     "digits": (_digits, DIGITS, "0-3", "full digits, certificates against attacks"),
@@ -405,43 +399,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         If the file is damaged or was edited.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no result at {path}; `python -m advreg.wdro_experiments {path.stem} --out {path}` "
-            "makes it"
-        )
-    return experiments.load(path)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
-        return int(text)
-
-    return whole
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m advreg.wdro_experiments",
-        description="Run an experiment of chapter 6 and store its result as JSON.",
-        epilog="experiments: " + "; ".join(f"{k}: {v[3]}" for k, v in EXPERIMENTS.items()),
-    )
-    add = parser.add_argument
-    add("name", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
-    defaults = ", ".join(f"{v[2]} for {k}" for k, v in EXPERIMENTS.items())
-    add("--seeds", type=experiments.seed_list, help=f"0-7 or 0,2,5; default: {defaults}")
-    add("--out", type=Path, required=True, metavar="FILE", help="the result, such as plane.json")
-    add("--epochs", type=_at_least(4), metavar="N", help="of every training; default: 400 or 30")
-    add(
-        "--images",
-        type=_at_least(2),
-        metavar="N",
-        help="samples that are judged; default: 40 (plane), 60 (digits-plane), 50 (digits)",
-    )
-    return parser
+    return experiments.load(path, MODULE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -453,84 +411,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when the result is written, 2 for arguments that do not fit (argparse exits with it as
         well), 130 after Ctrl-C; then the same command goes on.
     """
-    args = _parser().parse_args(argv)
-    run, methods, seeds, _ = EXPERIMENTS[args.name]
-    args.seeds = args.seeds or experiments.seed_list(seeds)
-    content = _content(args, methods)
-    try:
-        partial = _prepare(args.out, content)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    if partial is None:
-        print(f"{args.out} holds this result already")
-        return 0
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks of this size gain nothing from more
-    try:
-        for seed in tqdm(args.seeds, desc=args.name, unit="seed"):
-            path = partial / f"{seed}.json"
-            if not path.exists():
-                rows = experiments.rounded(run(seed, args.epochs, args.images), 8)
-                experiments.write(path, json.dumps(rows, allow_nan=False))
-    except KeyboardInterrupt:
-        print(f"stopped; finished seeds are kept in {partial}: the same command goes on from them")
-        return 130
-    finally:
-        torch.set_num_threads(threads)
-    parts = [json.loads((partial / f"{seed}.json").read_text("utf8")) for seed in args.seeds]
-    rows = [row for part in parts for row in part]
-    experiments.store(args.out, {**content, "rows": rows})
-    shutil.rmtree(partial)
-    print(f"wrote {args.out}: {len(rows)} rows")
-    return 0
-
-
-def _content(args: argparse.Namespace, methods: Mapping[str, Any]) -> dict[str, Any]:
-    """The result without its rows."""
-    words = ["python -m advreg.wdro_experiments", args.name]
-    words += ["--seeds", ",".join(map(str, args.seeds))]
-    for key in ("epochs", "images"):
-        words += [f"--{key} {value}"] if (value := getattr(args, key)) else []
-    radii = DIGIT_RADII if args.name == "digits" else RADII
-    plain = {k: m._asdict() if isinstance(m, Method) else m for k, m in methods.items()}
-    return {
-        "name": args.name,
-        "command": " ".join([*words, "--out", args.out.name]),
-        "methods": plain,
-        "radii": list(radii),
+    args = experiments.seed_arguments(
+        MODULE,
+        6,
+        EXPERIMENTS,
+        argv,
+        epochs=(4, "400 or 30"),
+        images=(2, "40 (plane), 60 (digits-plane), 50 (digits)"),
+    )
+    run, methods, *_ = EXPERIMENTS[args.name]
+    own = {
+        "methods": {k: m._asdict() if isinstance(m, Method) else m for k, m in methods.items()},
+        "radii": list(DIGIT_RADII if args.name == "digits" else RADII),
         "ladder": list(LADDER) if args.name == "digits" else [],
-        "epochs": args.epochs,
-        "images": args.images,
-        "seeds": args.seeds,
-        "versions": experiments.versions(),
     }
-
-
-def _prepare(out: Path, content: Mapping[str, Any]) -> Path | None:
-    """The folder of finished seeds; None if the result is there already."""
-    free = ("command", "versions")
-    if out.exists():
-        old = experiments.load(out)
-        if all(old.get(k) == v for k, v in content.items() if k not in free):
-            return None
-        raise ValueError(f"{out} holds another result: give another name, or move it away")
-    if not out.parent.is_dir():
-        raise ValueError(f"the folder {out.parent} of --out does not exist")
-    partial = out.with_name(f"{out.name}.partial")
-    partial.mkdir(exist_ok=True)
-    mark = partial / "command.json"
-    known = {k: v for k, v in content.items() if k not in ("seeds", "command")}
-    if mark.exists():
-        old = json.loads(mark.read_text(encoding="utf8"))
-        differing = [k for k in known if old.get(k) != known[k]]
-        if differing:
-            raise ValueError(
-                f"{partial} holds seeds of another command ({', '.join(differing)} differ): "
-                "give another --out, or remove it"
-            )
-    experiments.write(mark, json.dumps(known))
-    return partial
+    return experiments.run_seeds(MODULE, args, run, own)
 
 
 if __name__ == "__main__":
