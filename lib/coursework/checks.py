@@ -14,7 +14,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Check", "NotYet", "answers", "close", "described", "numbers", "right_step", "tell"]
+__all__ = [
+    "Check",
+    "NotYet",
+    "answers",
+    "close",
+    "described",
+    "number_rows",
+    "numbers",
+    "right_step",
+    "tell",
+]
 
 
 class NotYet(Exception):
@@ -105,6 +115,20 @@ def numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray:
     if not np.isfinite(array).all():
         raise NotYet("The answer contains NaN or infinity.")
     return array.astype(np.float64)
+
+
+def number_rows(value: Any, width: int, limit: float) -> np.ndarray:
+    """The answer as 1 to 20 rows of `width` numbers of size at most `limit`, or NotYet."""
+    try:
+        count = len(value)
+    except TypeError:
+        raise NotYet(f"The answer should be an array with rows of {width} numbers.") from None
+    array = numbers(value, (count, width))
+    if not 1 <= count <= 20:
+        raise NotYet("Between 1 and 20 rows, please.")
+    if np.abs(array).max() > limit:
+        raise NotYet(f"All numbers should be between -{limit:g} and {limit:g}.")
+    return array
 
 
 def close(got: Any, want: np.ndarray | float, what: str, rtol: float = 1e-6) -> None:

@@ -147,61 +147,6 @@ def test_a_small_run_is_stored_and_read(tmp_path, capsys, monkeypatch, name):
     assert "another result" in capsys.readouterr().err
 
 
-def test_an_interrupted_command_goes_on(tmp_path, monkeypatch, capsys):
-    (tmp_path / "whole").mkdir(), (tmp_path / "cut").mkdir()
-    assert run(tmp_path / "whole", "plane", "--seeds", "0,1") == 0
-    experiment, done = wdro_experiments.EXPERIMENTS["plane"], []
-
-    def cut(seed, *words):
-        if done == [0]:
-            done.append("cut")
-            raise KeyboardInterrupt
-        done.append(seed)
-        return experiment[0](seed, *words)
-
-    monkeypatch.setitem(wdro_experiments.EXPERIMENTS, "plane", (cut, *experiment[1:]))
-    assert run(tmp_path / "cut", "plane", "--seeds", "0,1") == 130
-    assert "finished seeds are kept" in capsys.readouterr().out
-    assert not (tmp_path / "cut" / "r.json").exists()
-    assert run(tmp_path / "cut", "plane", "--seeds", "0,1", "--epochs", "5") == 2
-    assert "epochs differ" in capsys.readouterr().err
-    assert run(tmp_path / "cut", "plane", "--seeds", "0,1") == 0
-    assert done == [0, "cut", 1]
-    whole, cut_off = (wdro_experiments.load(tmp_path / d / "r.json") for d in ("whole", "cut"))
-    assert whole == cut_off
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["plane"], "--out"),
-        (["nothing", "--out", "x"], "invalid choice"),
-        (["plane", "--out", "x", "--seeds", "3-1"], "names no seed"),
-        (["plane", "--out", "x", "--epochs", "2"], "at least 4"),
-        (["plane", "--out", "x", "--images", "1"], "at least 2"),
-    ],
-)
-def test_the_command_refuses_in_a_sentence(words, message, capsys):
-    with pytest.raises(SystemExit) as error:
-        wdro_experiments.main(words)
-    assert error.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_a_missing_folder_and_a_missing_or_edited_result(tmp_path, capsys):
-    assert wdro_experiments.main(["plane", "--out", str(tmp_path / "no" / "r.json")]) == 2
-    assert "does not exist" in capsys.readouterr().err
-    with pytest.raises(FileNotFoundError, match=r"python -m advreg\.wdro_experiments plane"):
-        wdro_experiments.load(tmp_path / "plane.json")
-    content = {"name": "x", "seeds": [0], "rows": [{"seed": 0, "method": "a", "v": 0.5}]}
-    experiments.store(tmp_path / "r.json", content)
-    assert wdro_experiments.load(tmp_path / "r.json")["rows"] == content["rows"]
-    text = (tmp_path / "r.json").read_text(encoding="utf8")
-    (tmp_path / "r.json").write_text(text.replace("0.5", "0.6"), encoding="utf8")
-    with pytest.raises(ValueError, match="edited or damaged"):
-        wdro_experiments.load(tmp_path / "r.json")
-
-
 @pytest.mark.parametrize("name", wdro_experiments.EXPERIMENTS)
 def test_the_stored_results_are_those_of_the_default_command(name):
     result = wdro_experiments.load(RESULTS / f"{name}.json")

@@ -17,7 +17,16 @@ import numpy as np
 from scipy import optimize, sparse
 
 from advreg import relu
-from coursework.checks import Check, NotYet, answers, close, numbers, right_step, tell
+from coursework.checks import (
+    Check,
+    NotYet,
+    answers,
+    close,
+    number_rows,
+    numbers,
+    right_step,
+    tell,
+)
 
 __all__ = ["tell"]  # beside the checks themselves
 
@@ -1259,19 +1268,6 @@ def _(ask: Callable, step: Any) -> None:
     right_step(step, 4, UNBOUNDED_STEPS)
 
 
-def _rows(got: Any, width: int, limit: float) -> np.ndarray:
-    try:
-        count = len(got)
-    except TypeError:
-        raise NotYet(f"The answer should be an array with rows of {width} numbers.") from None
-    array = numbers(got, (count, width))
-    if not 1 <= count <= 20:
-        raise NotYet("Between 1 and 20 rows, please.")
-    if np.abs(array).max() > limit:
-        raise NotYet(f"All numbers should be between -{limit:g} and {limit:g}.")
-    return array
-
-
 def _steepest_unbounded(rows: np.ndarray) -> float:
     """The longest gradient of a cell with interior that contains a ray."""
     a, W, b = rows[:, 0], rows[:, 1:3], rows[:, 3]
@@ -1292,7 +1288,7 @@ def _steepest_unbounded(rows: np.ndarray) -> float:
 @broken_unbounded.property("your function has a steep unbounded cell and a small slope at infinity")
 def _(ask: Callable, step: Any) -> None:
     for (c,), got in answers(ask, [(2.0,), (10.0,)]):
-        rows = _rows(got, 4, 100.0)
+        rows = number_rows(got, 4, 100.0)
         longest = _steepest_unbounded(rows)
         if longest < c * (1 - 1e-9):
             raise NotYet(f"c = {c:g}: the longest gradient of an unbounded cell is {longest:.4g}.")
@@ -1340,7 +1336,7 @@ def _(ask: Callable, step: Any) -> None:
 @broken_local.property("on your function order 1 gains more than the gradient promises")
 def _(ask: Callable, step: Any) -> None:
     for (eps,), got in answers(ask, [(0.1,), (1.0,), (3.0,)]):
-        rows = _rows(got, 3, 100.0)
+        rows = number_rows(got, 3, 100.0)
         a, w, b = rows.T
         near = np.array([-1e-6, 0.0, 1e-6])
         slopes = np.diff(_units(a, w, b, near)) / 1e-6

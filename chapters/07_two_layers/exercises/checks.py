@@ -17,7 +17,16 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from coursework.checks import Check, NotYet, answers, close, numbers, right_step, tell
+from coursework.checks import (
+    Check,
+    NotYet,
+    answers,
+    close,
+    number_rows,
+    numbers,
+    right_step,
+    tell,
+)
 
 __all__ = ["tell"]  # beside the checks themselves
 
@@ -504,25 +513,12 @@ def _(ask: Callable, step: Any) -> None:
     right_step(step, 4, SIGN_STEPS)
 
 
-def _rows(got: Any, width: int, limit: float) -> np.ndarray:
-    try:
-        count = len(got)
-    except TypeError:
-        raise NotYet(f"The answer should be an array with rows of {width} numbers.") from None
-    array = numbers(got, (count, width))
-    if not 1 <= count <= 20:
-        raise NotYet("Between 1 and 20 rows, please.")
-    if np.abs(array).max() > limit:
-        raise NotYet(f"All numbers should be between -{limit:g} and {limit:g}.")
-    return array
-
-
 def _two(got: Any) -> tuple[np.ndarray, np.ndarray]:
     try:
         first, second = got
     except (TypeError, ValueError):
         raise NotYet("Give two laws, each an array with rows (x, label, mass).") from None
-    laws = _rows(first, 3, 100.0), _rows(second, 3, 100.0)
+    laws = number_rows(first, 3, 100.0), number_rows(second, 3, 100.0)
     for law in laws:
         if not np.isin(law[:, 1], (-1, 1)).all():
             raise NotYet("The second number of a row is the label, +1 or -1.")
@@ -621,7 +617,7 @@ def _tent(rows: np.ndarray, eps: float) -> tuple[float, float]:
 @broken_erosion.property("the robust set of your function is none of its level sets")
 def _(ask: Callable, step: Any) -> None:
     for (eps,), got in answers(ask, [(0.1,), (0.5,), (2.0,)]):
-        rows = _rows(got, 3, 100.0)
+        rows = number_rows(got, 3, 100.0)
         left, right = _tent(rows, eps)
         if right - left < 2 * eps:
             raise NotYet(f"eps = {eps:g}: no point is robust; the set where f >= 1 is too short.")
