@@ -910,6 +910,10 @@ def lipschitz(
     ValueError
         If an argument is out of its range, the method does not apply, or there are too many
         cells; the message says which method would do.
+
+    Notes
+    -----
+    Source: Proposition ``prop-lipschitz-cells`` (chapter 6).
     """
     rows, box = _differences(_network(net).outputs, pairs), _box(net, low, high)
     ground_norm(norm)
@@ -1127,6 +1131,10 @@ def mask_bound(
         If `net` is no Network.
     ValueError
         If there is not exactly one hidden layer, or the maximum is out of reach.
+
+    Notes
+    -----
+    Source: Proposition ``prop-lipschitz-chain`` (chapter 6).
     """
     _one_layer(net, "mask_bound")
     rows = _differences(_network(net).outputs, pairs)
@@ -1276,6 +1284,10 @@ def norm_product(
         If `net` is no Network.
     ValueError
         If the norm or a pair is none of those accepted.
+
+    Notes
+    -----
+    Source: Proposition ``prop-lipschitz-chain`` (chapter 6).
     """
     rows = _differences(_network(net).outputs, pairs)
     last = dual_norm(rows @ net.weights[-1], ground_norm(norm)).max()
@@ -1314,6 +1326,10 @@ def slope_at_infinity(net: Network, norm: float, labels: Iterable[int] | None = 
         If `net` is no Network.
     ValueError
         If a label or the norm is none of those accepted, or there are too many cells.
+
+    Notes
+    -----
+    Source: Theorem ``thm-slope-at-infinity`` (chapter 6).
     """
     d, K = _network(net).inputs, net.outputs
     if K == 1 and labels is not None:
