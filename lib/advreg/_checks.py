@@ -56,7 +56,8 @@ def ground_norm(norm: float) -> float:
     """Return `norm` if it is one of 1, 2 and numpy.inf."""
     if isinstance(norm, bool) or np.ndim(norm) or norm not in (1, 2, np.inf):
         raise ValueError(
-            f"norm is the ground norm, that of the inputs, one of 1, 2 and numpy.inf; got {norm!r}"
+            f"norm is that of the attack, the ground norm of the inputs: one of 1, 2 and "
+            f"numpy.inf; got {norm!r}"
         )
     return norm
 

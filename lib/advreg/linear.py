@@ -25,7 +25,7 @@ from scipy import linalg
 from scipy.optimize import linprog, minimize
 from scipy.special import entr, expit, log_expit, logsumexp
 
-from advreg._checks import finite, integer, number
+from advreg._checks import finite, ground_norm, integer, number
 from advreg._interior_point import InteriorPoint
 
 __all__ = [
@@ -51,7 +51,6 @@ Array = NDArray[np.float64]
 LOSSES = ("hinge", "logistic", "exponential", "squared", "absolute")
 MARGIN_LOSSES = LOSSES[:3]  # functions of y f(x), labels -1 and 1; the others of y - f(x)
 SMOOTH = ("logistic", "exponential")
-NORMS = (1, 2, np.inf)
 DUAL = {1: np.inf, 2: 2, np.inf: 1}
 
 
@@ -69,12 +68,6 @@ class Fit(NamedTuple):
 
 
 # ------------------------------------------------------------------------------- checks
-
-
-def _norm(norm: float) -> float:
-    if isinstance(norm, bool) or norm not in NORMS:
-        raise ValueError(f"norm is that of the attack, one of 1, 2 and numpy.inf; got {norm!r}")
-    return norm
 
 
 def _loss(loss: str) -> str:
@@ -134,7 +127,7 @@ def dual_norm(w: ArrayLike, norm: float) -> Array:
     ValueError
         If an entry of `w` is not finite, or `norm` is not one of the three.
     """
-    return np.linalg.norm(finite(w, "w"), ord=DUAL[_norm(norm)], axis=-1)
+    return np.linalg.norm(finite(w, "w"), ord=DUAL[ground_norm(norm)], axis=-1)
 
 
 def worst_perturbation(w: ArrayLike, norm: float) -> Array:
@@ -166,7 +159,7 @@ def worst_perturbation(w: ArrayLike, norm: float) -> Array:
     w = finite(w, "w")
     if w.ndim != 1:
         raise ValueError(f"w must be a vector, got shape {w.shape}")
-    if _norm(norm) == np.inf:
+    if ground_norm(norm) == np.inf:
         return np.sign(w)
     if norm == 2:
         length = np.linalg.norm(w)
@@ -391,7 +384,7 @@ def cross_entropy_risk(
     """
     W, z, y = _classes(W, b, X, y)
     delta = number(delta, "delta", 0.0)
-    shifts = delta * _shifts(W, _norm(norm))
+    shifts = delta * _shifts(W, ground_norm(norm))
     rows = np.arange(y.size)
     worst = np.full(y.size, -np.inf)
     step = max(1, 2**20 // z.size)  # at most about 8 MB at a time
@@ -424,7 +417,7 @@ def pairwise_bound(
     Source: Theorem ``thm-multiclass`` (chapter 3).
     """
     W, z, y = _classes(W, b, X, y)
-    leads = _pairwise(W, z, y, number(delta, "delta", 0.0), _norm(norm))
+    leads = _pairwise(W, z, y, number(delta, "delta", 0.0), ground_norm(norm))
     return float(logsumexp(leads, axis=1).mean())
 
 
@@ -444,7 +437,7 @@ def crammer_singer_risk(
     Source: Theorem ``thm-multiclass`` (chapter 3).
     """
     W, z, y = _classes(W, b, X, y)
-    leads = _pairwise(W, z, y, number(delta, "delta", 0.0), _norm(norm)) + 1
+    leads = _pairwise(W, z, y, number(delta, "delta", 0.0), ground_norm(norm)) + 1
     leads[np.arange(y.size), y] = 0
     return float(leads.max(axis=1).mean())
 
@@ -484,7 +477,7 @@ def collapse_radius(X: ArrayLike, y: ArrayLike, norm: float) -> float:
     Source: Theorem ``thm-collapse`` (chapter 3).
     """
     X, y = _data(X, y, True)
-    return float(np.linalg.norm(y @ X / y.size, ord=_norm(norm)))
+    return float(np.linalg.norm(y @ X / y.size, ord=ground_norm(norm)))
 
 
 def zero_threshold(X: ArrayLike, y: ArrayLike, norm: float) -> float:
@@ -517,7 +510,7 @@ def zero_threshold(X: ArrayLike, y: ArrayLike, norm: float) -> float:
     Source: Theorem ``thm-interpolation-threshold`` (chapter 3).
     """
     X, y = _data(X, y, False)
-    return float(np.linalg.norm(_nonzero(y) @ X, ord=_norm(norm)) / np.abs(y).sum())
+    return float(np.linalg.norm(_nonzero(y) @ X, ord=ground_norm(norm)) / np.abs(y).sum())
 
 
 def _nonzero(y: Array) -> Array:
@@ -573,7 +566,7 @@ def min_norm_interpolator(X: ArrayLike, y: ArrayLike, norm: float) -> Array:
     Source: Theorem ``thm-interpolation-threshold`` (chapter 3).
     """
     X, y = _data(X, y, False)
-    _norm(norm)
+    ground_norm(norm)
     _interpolates(X)
     n, d = X.shape
     if norm == 2 or not y.any():
@@ -735,7 +728,7 @@ def fit(
     computed in float64, so rounding errors of about 1e-15 of the risk are not in it.
     """
     X, y = _data(X, y, _loss(loss) in MARGIN_LOSSES)
-    delta, norm = number(delta, "delta", 0.0), _norm(norm)
+    delta, norm = number(delta, "delta", 0.0), ground_norm(norm)
     tol = number(tol, "tol", 0.0, strict=True)
     problem = Problem(X, y, delta, norm, loss, intercept)
     return problem.solve(tol)
@@ -1042,7 +1035,7 @@ def pgd_fit(
     """
     X, y = _data(X, y, _loss(loss) in MARGIN_LOSSES)
     delta, lr = number(delta, "delta", 0.0), number(lr, "lr", 0.0, strict=True)
-    if _norm(norm) == 1:
+    if ground_norm(norm) == 1:
         raise ValueError("pgd_fit takes the attack norms 2 and numpy.inf; for norm 1 use fit")
     attack_steps = integer(attack_steps, "attack_steps", 0)
     epochs, n = integer(epochs, "epochs", 1), y.size

@@ -33,7 +33,7 @@ from scipy.linalg import qr, solve_triangular
 from scipy.optimize import linprog, minimize
 
 from advreg import relu, verify
-from advreg._checks import finite, integer, number, real
+from advreg._checks import finite, ground_norm, integer, number, real
 from advreg.linear import dual_norm
 from advreg.relu import Network
 
@@ -88,12 +88,6 @@ MOST_FREE = 12  # neurons whose patterns are listed, 2^12 of them
 
 
 # ------------------------------------------------------------------------------- the door
-
-
-def _norm(norm: float) -> float:
-    if isinstance(norm, bool) or norm not in NORMS:
-        raise ValueError(f"norm is that of the attack, one of 1, 2 and numpy.inf; got {norm!r}")
-    return norm
 
 
 def _score(net: Network) -> Network:
@@ -268,7 +262,7 @@ def kink_free(net: Network, X: ArrayLike, radius: float, norm: float = np.inf) -
         raise TypeError(
             f"net must be a relu.Network (see relu.from_torch), got {type(net).__name__}"
         )
-    X, radius, norm = _points(X, net.inputs), _radius(radius), _norm(norm)
+    X, radius, norm = _points(X, net.inputs), _radius(radius), ground_norm(norm)
     if len(net.hidden) > 1:
         raise ValueError("kink_free is for one hidden layer; this network is deeper")
     if not net.hidden:
@@ -326,7 +320,7 @@ def worst_cases(
     """
     net = _score(net)
     X = _points(X, net.inputs)
-    y, radius, norm = _labels(y, len(X)), _radius(radius), _norm(norm)
+    y, radius, norm = _labels(y, len(X)), _radius(radius), ground_norm(norm)
     n, d = X.shape
     if not net.hidden:
         w = net.weights[0][0]
@@ -466,7 +460,7 @@ def neuron_gap(
     X = _points(X, len(w))
     y, b, law = _labels(y, len(X)), finite(b, "b"), _law(weights, len(X))
     a = float(finite(a, "a"))
-    shift = _reach(w, _radius(radius), _norm(norm))
+    shift = _reach(w, _radius(radius), ground_norm(norm))
     p = b[..., None] + X @ w
     clean, sign = a * y * np.maximum(p, 0), np.sign(a * y)
     worst = a * y * np.maximum(p - sign * shift, 0)
@@ -981,7 +975,7 @@ def circle_sites(N: int, radius: float, d: int = 2, norm: float = np.inf) -> Sit
     -----
     Source: Lemma ``lem-dead-sites`` (chapter 7).
     """
-    N, radius, norm = integer(N, "N", 1), _radius(radius), _norm(norm)
+    N, radius, norm = integer(N, "N", 1), _radius(radius), ground_norm(norm)
     if isinstance(d, bool) or d != int(d) or d < 2:
         raise ValueError(f"a circle needs a plane: d must be an integer of at least 2, got {d!r}")
     angle = 2 * np.pi * np.arange(N) / N
