@@ -82,8 +82,11 @@ class Answer(SphinxDirective):
         for path in (table, root / "claims.toml"):
             self.env.note_dependency(str(path))
         answer = tomllib.loads(table.read_text(encoding="utf8"))
-        for problem in ledger.answer_problems(answer, rows):
+        problems = ledger.answer_problems(answer, rows)
+        for problem in problems:
             logger.warning(problem, location=self.get_location(), type="claims")
+        if problems:
+            return []
         claims = {c.label: c for c in rows}
         lines: list[str] = []
         for group in answer["group"]:
