@@ -14,10 +14,11 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help book test site-test check claims bench serve lab clean
+.PHONY: help setup book test site-test check claims bench serve lab clean
 .DELETE_ON_ERROR:
 
 help:
+	@echo 'make setup   set up the environment, and nothing else'
 	@echo 'make book    set up, run every notebook, build the site, print the path to open'
 	@echo 'make test    set up, then lint, unit and claim tests, and every notebook'
 	@echo 'make serve   show the built site on this machine'
@@ -35,6 +36,8 @@ $(STAMP): pyproject.toml constraints.txt
 	'$(PY)' -m venv $(VENV) || { echo 'the venv module is missing: install python3-venv'; exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[book,test,lab]'
 	@touch $@
+
+setup: $(STAMP)
 
 _build/claims.json: $(STAMP) $(WITNESSES)
 	@echo '== claims: every statement meets its witness'

@@ -50,10 +50,10 @@ class Claims(SphinxDirective):
             logger.warning("no claims on this page", location=self.get_location(), type="claims")
             return []
         lines = ["```{list-table}", ":header-rows: 1", ":class: claims", ":widths: 36 20 44", ""]
-        lines += _row("Claim", "Status and source", "Witness, and what it measured")
+        lines += table_row("Claim", "Status and source", "Witness, and what it measured")
         for c in rows:
             margins = _tightest(results.get(c.label, {}).get("comparisons", []))
-            lines += _row(
+            lines += table_row(
                 f"{{prf:ref}}`{c.label}`: {c.statement}",
                 f"**{c.kind}**: {c.provenance}",
                 f"`{c.witness.partition('::')[2]}`: {margins}",
@@ -68,7 +68,7 @@ def _tightest(checks: list[dict], shown: int = 2) -> str:
     return head if len(checks) <= shown else f"{len(checks)} comparisons, the tightest: {head}"
 
 
-def _row(*cells: str) -> list[str]:
+def table_row(*cells: str) -> list[str]:
     """One row of a list-table in Markdown."""
     return [f"{'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
 
@@ -92,11 +92,11 @@ class Answer(SphinxDirective):
         for group in answer["group"]:
             lines += [f"## {group['title']}", "", group["intro"], "", "```{list-table}"]
             lines += [":header-rows: 1", ":class: claims answer", ":widths: 27 25 30 18", ""]
-            lines += _row("Model and loss", "Adversary", "Is it regularization?", "Because")
+            lines += table_row("Model and loss", "Adversary", "Is it regularization?", "Because")
             for row in group["row"]:
                 because = "; ".join(_because(claims[label]) for label in row["because"])
                 verdict = f"**{answer['verdict'][row['verdict']]}.** {row['answer']}"
-                lines += _row(row["model"], row["adversary"], verdict, because)
+                lines += table_row(row["model"], row["adversary"], verdict, because)
             lines += ["```", ""]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
@@ -113,9 +113,9 @@ class Notation(SphinxDirective):
         path = Path(self.env.srcdir) / "notation.toml"
         self.env.note_dependency(str(path))
         lines = ["```{list-table}", ":header-rows: 1", ":widths: 25 55 20", ""]
-        lines += _row("Symbol", "Meaning", "Chapters")
+        lines += table_row("Symbol", "Meaning", "Chapters")
         for symbol in _symbols(path):
-            lines += _row(f"${symbol['show']}$", symbol["meaning"], symbol["chapters"])
+            lines += table_row(f"${symbol['show']}$", symbol["meaning"], symbol["chapters"])
         return self.parse_text_to_nodes("\n".join([*lines, "```"]))
 
 

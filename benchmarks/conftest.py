@@ -1,8 +1,9 @@
 """Honest comparisons: ours and a peer on the same work, in turns, in one run.
 
 Absolute times say little on a shared machine, so what is printed at the end is the ratio of
-the medians.  Both sides are timed by CPU seconds of this process, one thread each (the
-Makefile sets ``OMP_NUM_THREADS=1``), and take turns, so that a slow spell hits both.
+the medians.  Both sides are timed by CPU seconds of this process (what starts others, by a clock
+on the wall), one thread each (the Makefile sets ``OMP_NUM_THREADS=1``), and take turns, so that a
+slow spell hits both.
 """
 
 import math
@@ -46,12 +47,13 @@ def pytest_collect_file(file_path, parent):
 
 @pytest.fixture
 def compare(benchmark, request):
-    """Return ``compare(name, ours, peer_name, peer, goal=None, rounds=9)``.
+    """Return ``compare(name, ours, peer_name, peer, goal=None, rounds=9, clock=process_time)``.
 
     `ours` and `peer` are functions without arguments that do the same work; that they give
     the same answer is for the test to assert.  Each is called once to warm up.  One round is
     one timing of the peer followed by one of ours, each repeated until it lasts 5 ms.  `goal`
-    is the ratio peer / ours aimed at: it is shown beside the ratio, and asserts nothing.
+    is the ratio peer / ours aimed at: it is shown beside the ratio, and asserts nothing.  Work
+    that is done in other processes needs a `clock` on the wall, ``time.perf_counter``.
     """
 
     def measure(
@@ -61,17 +63,18 @@ def compare(benchmark, request):
         peer: Callable[[], object],
         goal: float | None = None,
         rounds: int = 9,
+        clock: Callable[[], float] = time.process_time,
     ) -> None:
-        our_work, our_repeats = _repeated(ours)
-        peer_work, peer_repeats = _repeated(peer)
+        our_work, our_repeats = _repeated(ours, clock)
+        peer_work, peer_repeats = _repeated(peer, clock)
         peer_times = []
 
         def time_peer():
-            start = time.process_time()
+            start = clock()
             peer_work()
-            peer_times.append((time.process_time() - start) / peer_repeats)
+            peer_times.append((clock() - start) / peer_repeats)
 
-        benchmark._timer = time.process_time
+        benchmark._timer = clock
         benchmark.pedantic(our_work, setup=time_peer, rounds=rounds, iterations=1)
         if benchmark.stats is None:  # --benchmark-disable: everything ran, nothing was timed
             return
@@ -83,13 +86,15 @@ def compare(benchmark, request):
     return measure
 
 
-def _repeated(work: Callable[[], object]) -> tuple[Callable[[], None], int]:
+def _repeated(
+    work: Callable[[], object], clock: Callable[[], float]
+) -> tuple[Callable[[], None], int]:
     """Return a function that repeats `work` for about 5 ms, and the number of repeats."""
 
     def once() -> float:
-        start = time.process_time()
+        start = clock()
         work()
-        return time.process_time() - start
+        return clock() - start
 
     # the first call warms up caches and imports; work of seconds needs no second look
     lasts = once()
@@ -115,7 +120,7 @@ def pytest_terminal_summary(terminalreporter, config):
     rows = config.stash.get(_ROWS, [])
     if not rows:
         return
-    terminalreporter.section("ratios: CPU time of the peer / ours, medians of interleaved rounds")
+    terminalreporter.section("ratios: time of the peer / ours, medians of interleaved rounds")
     width = max(len(row.name) for row in rows)
     peer_width = max(len(row.peer_name) for row in rows)
     for row in rows:

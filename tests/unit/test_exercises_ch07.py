@@ -1,4 +1,4 @@
-"""The exercises of chapter 7: right answers pass, every known wrong answer gets its sentence."""
+"""The exercises of chapter 7: the form of the page, the sentences, what the statements assert."""
 
 import itertools
 import math
@@ -12,189 +12,11 @@ from advreg import relu, twolayer
 
 FOLDER = "07_two_layers"
 checks = load_checks(FOLDER)
-
-
-# ------------------------------------------------------------- right answers, done differently
-
-
-def neuron_library(a, w, b, X, y, eps):
-    net = relu.Network((w[None], np.array([[a]])), (np.array([b]), np.zeros(1)))
-    return twolayer.gap(net, X, y, eps)
-
-
-def neuron_ends(a, w, b, X, y, eps):
-    u, s = X @ w + b, eps * np.abs(w).sum()
-    f = [y * a * np.maximum(u + t, 0) for t in (-s, 0, s)]
-    return f[1] - np.minimum(f[0], f[2])
-
-
-def drop_library(a, w, b, x, y, eps):
-    net = relu.Network((w[:, None], a[None]), (b, np.zeros(1)))
-    return twolayer.worst_drop(net, np.array([[x]]), np.array([y]), eps)[0]
-
-
-def drop_as_array(a, w, b, x, y, eps):
-    return np.array(drop_library(a, w, b, x, y, eps))
-
-
-def laws_library(T):
-    laws = np.array(twolayer.radon_weights(T))
-    few = (laws > 1e-10).sum(axis=1)
-    return laws if few[0] <= few[1] else laws[::-1]
-
-
-def laws_by_vertex(T):
-    """A corner of the polytope of all c with the 1-norm 1."""
-    N, m = T.shape
-    rows = np.vstack([np.ones(N), T.T])
-    A = np.vstack([np.hstack([rows, -rows]), np.ones(2 * N)])
-    cost = np.random.default_rng(1).standard_normal(2 * N)
-    x = optimize.linprog(cost + 5, A_eq=A, b_eq=np.append(np.zeros(m + 1), 1.0)).x
-    c = x[:N] - x[N:]
-    if np.abs(c).sum() < 1e-6:  # the corner P = Q
-        c = np.linalg.svd(rows)[2][-1]
-    laws = np.array([np.maximum(c, 0), np.maximum(-c, 0)])
-    few = (laws > 1e-10).sum(axis=1)
-    laws = laws if few[0] <= few[1] else laws[::-1]
-    return laws / laws.sum(axis=1, keepdims=True)
-
-
-def mass_library(T):
-    def mass(i):
-        try:
-            return twolayer.separating_site(T, sites=i).P[i]
-        except ValueError:  # the statistics determine this mass
-            return 0.0
-
-    return np.array([mass(i) for i in range(len(T))])
-
-
-def mass_by_norm(T):
-    """max of c_i over c orthogonal to V with the 1-norm 1, twice."""
-    N, m = T.shape
-    rows = np.vstack([np.ones(N), T.T])
-    A = np.vstack([np.hstack([rows, -rows]), np.ones(2 * N)])
-    out = []
-    for e in np.eye(N):
-        found = optimize.linprog(
-            np.append(-e, e), A_eq=A, b_eq=np.append(np.zeros(m + 1), 1.0), method="highs"
-        )
-        out.append(-2 * found.fun)
-    return np.array(out)
-
-
-def rebuild_least_squares(G, K, h):
-    """All gaps of all unit masses, and a linear system."""
-    n = G.shape[1] - 2 * K - 1
-    t = h * (np.arange(G.shape[1]) - 1)
-    u = h * np.arange(n) - t[:, None]
-    up, down = np.clip(u, 0, K * h), np.clip(u + K * h, 0, K * h)
-    A = np.block([[up, down], [down, up]])
-    return np.linalg.lstsq(A, G.ravel(), rcond=None)[0].reshape(2, n)
-
-
-def rebuild_library(G, K, h):
-    n, eps = G.shape[1] - 2 * K - 1, K * h
-    pad = 2 * K  # biases -t in increasing order, from far left
-    start = -h * (G.shape[1] - 2 + pad)
-    plus, minus = (np.append(np.zeros(pad), row[::-1]) for row in G)
-    tails = twolayer.tails_from_gaps(plus, minus, start, h, eps)
-    where = np.rint(np.asarray(tails.nodes) / h).astype(int)
-    out = np.zeros((2, n))
-    for row, mass in enumerate((tails.mass_plus, tails.mass_minus)):
-        for j, p in zip(where, mass, strict=True):
-            if 0 <= j < n:
-                out[row, j] += p
-    return out
-
-
-def twins_many(eps):
-    first = [[1.0, 1.0, 0.3], [2 - eps, -1.0, 0.2], [5.0, 1.0, 0.5]]
-    second = [[1 - eps, -1.0, 0.3], [2.0, 1.0, 0.2], [5.0, 1.0, 0.5]]
-    return np.array([first, second])
-
-
-def twins_of_two_lengths(eps):
-    return [[3.0, 1, 1.0]], [[3 - eps, -1, 0.25], [3.0, 1, 0.75]]
-
-
-def tent_shifted(eps):
-    return checks._two_slopes(4.0, 0.5, 6 * eps) + np.array([[0, 0, 0.0], [0, 0, -3], [0, 0, 3]])
-
-
-def tent_of_three(eps):
-    """Three kinks, and kinks of neurons that point to the left."""
-    return np.array([[1 + 4 * eps, 0, 1.0], [-1, -1, 0.0], [-3, 1, 0], [-2, 1, -eps / 2]])
-
-
-def radius_by_risk(u, y):
-    """Bisection with the very risk."""
-    low, high = 0.0, 8.0
-    for _ in range(24):
-        middle = (low + high) / 2
-        low, high = (middle, high) if checks._best_hinge(u, y, middle) < 1 - 1e-8 else (low, middle)
-    return (low + high) / 2
-
-
-def radius_by_gaps(u, y):
-    """The gap of the network with a = +-1 against the mean of y times the feature."""
-    mean = np.mean(y * np.maximum(u, 0))
-    net = relu.Network((np.ones((1, 1)), np.array([[np.sign(mean)]])), (np.zeros(1), np.zeros(1)))
-
-    def excess(eps):
-        return twolayer.gap(net, u[:, None], y, eps).mean() - abs(mean)
-
-    return optimize.brentq(excess, 1e-9, 100.0, xtol=1e-12)
-
-
-def cut_library(w, eps, norm):
-    i, j = np.nonzero(np.triu(w))
-    d = len(w)
-    rows = np.eye(d)[i] - np.eye(d)[j]
-    if norm == np.inf:
-        return max(eps * (w[i, j] * np.abs(rows @ s)).sum() for s in checks._cube(d))
-    return max((w[i, j] * np.abs(rows @ (eps * e))).sum() for e in np.eye(d))
-
-
-def cut_quadratic(w, eps, norm):
-    if norm == 1:
-        return eps * np.max(w @ np.ones(len(w)))
-    signs = (np.array(s) for s in itertools.product((-1, 1), repeat=len(w) - 1))
-    laplace = np.diag(w.sum(axis=1)) - w
-    return eps / 2 * max(np.append(s, 1) @ laplace @ np.append(s, 1) for s in signs)
-
-
-def swap_library(gaps, T, p):
-    found = twolayer.swap_interval(gaps, T, weights=p)
-    return np.array([found.lower, found.upper])
-
-
-def swap_as_tuple(gaps, T, p):
-    lower, upper = swap_library(gaps, T, p)
-    return float(lower), float(upper)
-
-
-PREDICTED = {name: right for name, (right, _) in checks.ESCAPES.items()}
-
-# name of the check -> (the notebook's further answers, other right answers)
-RIGHT = {
-    "one_neuron": ((), [neuron_ends, neuron_library]),
-    "line_drop": ((PREDICTED,), [drop_library, drop_as_array]),
-    "two_laws": ((), [laws_library, laws_by_vertex]),
-    "largest_mass": ((), [mass_by_norm, mass_library]),
-    "rebuild": ((), [rebuild_least_squares, rebuild_library]),
-    "broken_sign": ((4,), [twins_many, twins_of_two_lengths]),
-    "broken_erosion": ((4,), [tent_shifted, tent_of_three]),
-    "collapse_radius": ((), [radius_by_gaps, radius_by_risk]),
-    "cut_gap": ((), [cut_quadratic, cut_library]),
-    "swap_interval": ((), [swap_library, swap_as_tuple]),
-}
+LABELS = {name: right for name, (right, _) in checks.ESCAPES.items()}
 
 
 class TestChapter7(ExerciseSuite):
     folder = FOLDER
-    right = RIGHT
-    allowed = {"line_drop": 1, "broken_sign": 1, "broken_erosion": 1}  # noqa: RUF012
     least = 15
 
 
@@ -215,55 +37,44 @@ STEPS = [1, 2, 3, 4, 5, 0, 6, -1, 4.0, "4", None, True, [4]]
 @pytest.mark.parametrize("step", STEPS)
 def test_the_step_of_a_broken_proof(name, function, right, step, answers):
     bad = rejected(getattr(checks, name)(answers[function], step))
-    assert (bad == []) == (type(step) is int and step == right)
+    assert len(bad) == (0 if type(step) is int and step == right else 2)
     if type(step) is int and 1 <= step <= 5 and step != right:
-        assert f"Step {step}" in bad[0]
+        assert all(f"Step {step}" in sentence for sentence in bad)
 
 
 @pytest.mark.parametrize(
-    ("predicted", "words"),
+    ("labels", "words"),
     [
-        ({**PREDICTED, name: "neither" if right == "both" else "both"}, why)
+        ({**LABELS, name: "neither" if right == "both" else "both"}, why)
         for name, (right, why) in checks.ESCAPES.items()
     ]
     + [
         ({"relu": "both"}, "keys"),
-        ({**PREDICTED, "relu": "yes"}, "'both', '+1'"),
-        ({**PREDICTED, "relu": np.array([1, 2])}, "'both', '+1'"),
+        ({**LABELS, "relu": "yes"}, "'both', '+1'"),
+        ({**LABELS, "relu": np.array([1, 2])}, "'both', '+1'"),
         (["both"] * 8, "dict"),
         (None, "dict"),
     ],
 )
-def test_wrong_predictions(predicted, words):
-    named = rejected(checks.line_drop(drop_library, predicted))
-    assert len(named) == 1 and words in named[0]
+def test_wrong_labels(labels, words, answers):
+    named = rejected(checks.line_drop(answers["line_drop"], labels))
+    assert len(named) == 2 and all(words in sentence for sentence in named)
 
 
-@pytest.mark.parametrize("factor", [0.97, 1.03])
-def test_a_factor_is_seen(factor, answers):
-    for name in RIGHT:
-        if name.startswith("broken"):
-            continue
-        right, further = answers[name], RIGHT[name][0]
+@pytest.mark.parametrize("factor", [0.999, 1.001])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("one_neuron", "two_laws", "largest_mass", "rebuild"),
+        *("collapse_radius", "cut_gap", "swap_interval"),
+    ],
+)
+def test_a_factor_is_seen(name, factor, answers):
+    def scaled(*args):
+        return factor * np.asarray(answers[name](*args))
 
-        def scaled(*args, f=right):
-            return factor * np.asarray(f(*args))
-
-        assert rejected(getattr(checks, name)(scaled, *further)), name
-
-
-@pytest.mark.parametrize("form", ["single precision", "lists"])
-def test_right_answers_in_another_form(form, answers):
-    """Results rounded to float32, or as nested lists, pass."""
-    names = {"broken_sign": "twin_laws", "broken_erosion": "uneven_tent"}
-    for name, (further, _) in RIGHT.items():
-        right = answers[names.get(name, name)]
-
-        def changed(*args, f=right):
-            out = np.asarray(f(*args))
-            return out.astype(np.float32) if form == "single precision" else out.tolist()
-
-        assert rejected(getattr(checks, name)(changed, *further)) == [], name
+    check = getattr(checks, name)
+    assert len(rejected(check(scaled))) == len(check.properties)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +92,7 @@ def test_right_answers_in_another_form(form, answers):
 )
 def test_answers_that_are_no_twins(laws, words):
     named = rejected(checks.broken_sign(laws, 4))
-    assert len(named) == 1 and words in named[0]
+    assert len(named) == 2 and all(words in sentence for sentence in named)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +107,7 @@ def test_answers_that_are_no_twins(laws, words):
 )
 def test_answers_that_are_no_uneven_tents(rows, words):
     named = rejected(checks.broken_erosion(rows, 4))
-    assert len(named) == 1 and words in named[0]
+    assert len(named) == 2 and all(words in sentence for sentence in named)
 
 
 @pytest.mark.parametrize("scale", [1, 40])

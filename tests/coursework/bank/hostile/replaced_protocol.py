@@ -1,0 +1,19 @@
+if not (
+    __import__("os").getuid() == __import__("os").geteuid() == 65534
+    and "\nUid:\t65534\t65534\t65534\t65534\n" in open("/proc/self/status").read()
+    and open("/proc/1/comm").read() == "bwrap\n"
+    and int(__import__("os").readlink("/proc/self")) < 1000
+    and __import__("os").path.exists("/worker/worker.py")
+    and not __import__("os").path.exists("/etc/passwd")
+    and not __import__("os").path.exists(__import__("sys").prefix + "/../pyproject.toml")
+):
+    raise SystemExit("This file attacks the machine that runs it: only the sandbox may run it.")
+# replaces the encoder, the decoder and json
+import base64
+import json
+import sys
+
+json.dumps = lambda *_, **__: '{"value": true}'
+base64.b64encode = lambda *_: b"AAAA"
+for name in ("encode", "decode", "pack"):
+    setattr(sys.modules["protocol"], name, lambda *_, **__: b"")
