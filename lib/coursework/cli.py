@@ -55,10 +55,11 @@ refuses.
 
 OUT gets grades.csv, canvas.csv, feedback/*.html, report.json, and two files for answers in words:
 answers.html shows them with the rubric, marks.csv takes the points. Fill in marks.csv and run the
-same command again: the marks are merged, and only what is new is graded.
+same command again: the marks are merged, and only what is new is graded. A run that was
+interrupted goes on in the same way.
 """
 
-EPILOG = "exit codes: 0 done; 1 done, and something needs you; 2 nothing was done, see the message"
+EPILOG = "exit codes: 0 done; 1 done, and something needs you; 2 not done, see the message"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,7 +121,7 @@ def _natural(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 1 (something needs you) or 2 (nothing was done)."""
+    """Run one command; the exit code is 0, 1 (something needs you) or 2 (it was not done)."""
     given = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a name in letters that the terminal does not know
         with contextlib.suppress(AttributeError):

@@ -23,6 +23,7 @@ import numpy as np
 
 from coursework import notebook
 from coursework.checks import Check, StudentError
+from coursework.notebook import PLACEHOLDER, SELF_CHECK
 from coursework.sandbox import Gone, Limits, Sandbox, problem
 from coursework.sets import library
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Graded", "Remote", "Result", "grade", "versions", "zero"]
 
-SELF_CHECK = "# Self-check: run this cell once."
-PLACEHOLDER = "*Your answer here.*"
 WRITTEN_LIMIT = 50_000  # characters of an answer in words
 KILLS = 2  # so often may a function bring its process down
 NOTES = 30  # sentences at most

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["FILE_LIMIT", "Unreadable", "read"]
+__all__ = ["FILE_LIMIT", "PLACEHOLDER", "SELF_CHECK", "Unreadable", "read"]
 
+SELF_CHECK = "# Self-check: run this cell once."  # the first line of a release's own cell
+PLACEHOLDER = "*Your answer here.*"  # what stands in the cells for answers in words
 FILE_LIMIT = 30 << 20  # bytes of a file
 CELL_LIMIT = 200_000  # characters of a cell: nobody types more
 CELL_COUNT = 5_000

@@ -24,21 +24,20 @@ from coursework.checks import Check
 from coursework.errors import CourseworkError
 from coursework.handout import INSTALLED_AS
 from coursework.myst import MystError, References, plain
+from coursework.notebook import PLACEHOLDER, SELF_CHECK
 from coursework.sets import Exercise, Set, default_root, library
 
 __all__ = ["FIRST_LINE", "ReleaseError", "leaks", "release", "stub", "target", "unpacked", "write"]
 
-FIRST_LINE = "# Self-check: run this cell once. Nothing to edit here."
+FIRST_LINE = f"{SELF_CHECK} Nothing to edit here."
 LONG = 25  # a line of this many characters that appears twice is no coincidence
-_START = '''{first}
+_START = """{first}
 # @title Self-check
 import base64, json, zlib
-_parts = json.loads(zlib.decompress(base64.b64decode("""
-{packed}
-""")))
+_parts = json.loads(zlib.decompress(base64.b64decode("{packed}")))
 _space = {{"__name__": "handout"}}
 exec(_parts["handout"], _space)
-check, progress = _space["start"](_parts, globals())'''
+check, progress = _space["start"](_parts, globals())"""
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 _HERE = Path(__file__).parent
 
@@ -166,7 +165,7 @@ class _Writer:
             yield _code(label, f'check("{label}")', points=check.points)
         if written:
             grading = {"grade": True, "solution": True, "points": written.points}
-            yield _markdown(f"{label}-written", "*Your answer here.*", **grading)
+            yield _markdown(f"{label}-written", PLACEHOLDER, **grading)
 
     def given(self, sources: list[str] | tuple[str, ...]) -> Iterator[dict]:
         for source in sources:
@@ -224,7 +223,7 @@ class _Writer:
             "Write code where it says `# your code`, and keep the names of functions and answers: "
             "they are how your answers are found. "
             + (
-                "Write proofs and explanations into the cells *Your answer here.* "
+                f"Write proofs and explanations into the cells {PLACEHOLDER} "
                 if the_set.written
                 else ""
             )
@@ -366,9 +365,8 @@ def self_check(the_set: Set) -> str:
         "needs": the_set.needs,
     }
     data = zlib.compress(json.dumps(parts, sort_keys=True).encode(), 9)
-    text = base64.b64encode(data).decode()
-    lines = "\n".join(text[i : i + 120] for i in range(0, len(text), 120))
-    return _START.format(first=FIRST_LINE, packed=lines)
+    text = base64.b64encode(data).decode()  # one line: not every viewer folds the cell
+    return _START.format(first=FIRST_LINE, packed=text)
 
 
 def unpacked(notebook: dict) -> str:
@@ -378,7 +376,7 @@ def unpacked(notebook: dict) -> str:
         source = "".join(cell["source"])
         texts.append(source)
         if source.startswith(FIRST_LINE):
-            packed = re.search(r'b64decode\("""(.*?)"""', source, re.S)
+            packed = re.search(r'b64decode\("(.*?)"', source, re.S)
             parts = json.loads(zlib.decompress(base64.b64decode(packed[1])))
             texts += [parts["handout"], parts["engine"], *parts["library"].values()]
             texts += [*parts["public"].values(), *parts["labels"], *parts["needs"]]

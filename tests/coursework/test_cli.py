@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from bank import BANK, notebook, small_set
 
+from coursework import batch, cli
+from coursework import grade as grading
 from coursework.cli import main
 
 ROOT = ["--root", str(BANK / "chapters")]
@@ -211,3 +213,149 @@ def test_a_wrong_number_is_a_usage_error():
         text=True,
     )
     assert done.returncode == 2 and "1 or more" in done.stderr
+
+
+# ------------------------------------------------------------------- marks are never lost
+
+
+@pytest.fixture
+def marked(wall, tmp_path):
+    """A class of two, graded, and how to grade it again."""
+    where, out = tmp_path / "in", tmp_path / "graded"
+    where.mkdir()
+    (where / "ada.ipynb").write_text(answered("By convexity."))
+    (where / "bob.ipynb").write_text(answered("*Your answer here.*"))
+    grade = ["grade", "ch90", where, *ROOT, "--out", out, "--jobs", 1]
+    assert run(*grade) == 0
+    return where, out, grade
+
+
+def sheet(out: Path) -> dict[str, tuple[str, str]]:
+    return {row["student"]: (row["points"], row["comment"]) for row in rows(out / "marks.csv")}
+
+
+def test_a_mark_belongs_to_the_answer_that_was_marked(marked, capsys):
+    where, out, grade = marked
+    assert sheet(out) == {"ada": ("", ""), "bob": ("0", "No answer.")}
+    refill(out / "marks.csv", ada=4)
+    assert run(*grade) == 0
+    (where / "ada.ipynb").write_text(answered("By concavity."))
+    (where / "bob.ipynb").write_text(answered("Late, but here."))
+    capsys.readouterr()
+    assert run(*grade) == 1  # somebody has to look
+    assert "mark them again: ada\n" in capsys.readouterr().out
+    assert sheet(out) == {
+        "ada": ("", "[4 points for an earlier answer] =cmd is no formula"),
+        "bob": ("", ""),  # the 0 was that of an empty cell
+    }
+    table = {row["student"]: row for row in rows(out / "grades.csv")}
+    assert table["ada"]["to mark"] == table["bob"]["to mark"] == MARK
+    assert "earlier answer" not in (out / "feedback" / "ada.html").read_text("utf-8")
+    assert run(*grade) == 0 and sheet(out)["ada"][1].startswith("[4 points")
+
+
+def test_a_sheet_from_a_spreadsheet_is_read_or_refused_and_never_emptied(marked, capsys):
+    _, out, grade = marked
+    semicolons = f"points;exercise;student;comment\r\n2,5;{MARK};ada;schön\r\n;;;\r\n"
+    (out / "marks.csv").write_bytes(semicolons.encode("cp1252"))
+    assert run(*grade) == 0 and sheet(out)["ada"] == ("2.5", "schön")
+    for text in ("no,columns\n", "", f"student,exercise,points\nada,{MARK},2,5\n"):
+        (out / "marks.csv").write_text(text)
+        assert run(*grade) == 2
+        assert (out / "marks.csv").read_text() == text
+        assert "marking sheet" in capsys.readouterr().err
+
+
+def test_comments_wait_for_points_and_sheets_of_two_markers_add_up(marked, tmp_path):
+    _, out, grade = marked
+    refill(out / "marks.csv", ada="")
+    assert run(*grade) == 0 and sheet(out)["ada"] == ("", "'=cmd is no formula")
+    other = tmp_path / "other.csv"
+    other.write_text(f"student,exercise,points,comment\nbob,{MARK},3,by word of mouth\n")
+    refill(out / "marks.csv", ada=1)
+    assert run(*grade, "--marks", other) == 0
+    assert run(*grade) == 0
+    assert sheet(out) == {"ada": ("1", "'=cmd is no formula"), "bob": ("3", "by word of mouth")}
+
+
+# --------------------------------------------------------------- interrupted, and side by side
+
+
+def test_an_interrupted_class_goes_on_where_it_was(wall, folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "graded"
+    grade = ["grade", "ch90", folder, *ROOT, "--out", out, "--jobs", 1]
+    whole = batch.grade_all
+
+    def interrupted(submissions, the_set, **how):
+        whole(submissions[:2], the_set, **how)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "grade_all", interrupted)
+    assert run(*grade) == 2
+    assert "2 of 5 results are kept" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["report.json"]
+    monkeypatch.undo()
+    assert run(*grade) == 0
+    assert "2 of 5 submissions are unchanged" in capsys.readouterr().out
+    assert len(rows(out / "grades.csv")) == 5
+
+
+def test_two_runs_do_not_write_into_one_folder(marked, capsys):
+    _, out, grade = marked
+    with cli._alone(out):
+        assert run(*grade) == 2
+    assert "another run" in capsys.readouterr().err
+    assert run(*grade) == 0
+
+
+def test_another_grader_or_set_uses_no_old_results(marked, monkeypatch, capsys):
+    _, _, grade = marked
+    now = grading.versions(small_set())
+    assert set(now) == {"python", "numpy", "coursework", "grader"}
+    for name in now:
+        monkeypatch.setattr(grading, "versions", lambda _, name=name: now | {name: "another"})
+        capsys.readouterr()
+        assert run(*grade, "--dry-run") == 0
+        said = capsys.readouterr().out
+        assert "everything is graded again" in said and "(known)" not in said, name
+
+
+def test_a_set_of_one_s_own_is_graded_by_its_file(wall, folder, tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "filters.toml").write_text(f'title = "Filters"\nexercises = ["{MARK}"]\n')
+    monkeypatch.chdir(own)
+    assert run("grade", "filters.toml", folder, *ROOT, "--jobs", 2) == 0
+    table = rows(own / "graded" / "grades.csv")
+    assert len(table) == 5 and not any(row["status"] == "grader-error" for row in table)
+
+
+def test_half_characters_do_not_stop_a_class(wall, tmp_path):
+    page = notebook("'\ud800'\nraise ValueError('\\ud800 \\x1b[2J')")
+    for cell in page["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("grade_id") == f"{MARK}-written":
+            cell["source"] = "a half: \ud800"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ada.ipynb").write_text(json.dumps(page))
+    out = tmp_path / "graded"
+    assert run("grade", "ch90", tmp_path / "in", *ROOT, "--out", out, "--jobs", 1) == 0
+    assert "a half: ?" in (out / "answers.html").read_text("utf-8")
+
+
+def test_a_broken_check_is_told_to_the_instructor_alone(wall, folder, tmp_path, capsys):
+    root = tmp_path / "chapters"
+    shutil.copytree(BANK / "chapters", root)
+    hidden = next(root.glob("90_*/exercises/checks_hidden.py"))
+    check = small_set().checks[0]
+    hidden.write_text(
+        f"{hidden.read_text()}\n\nimport checks_public as p\n"
+        "one = next(c for c in vars(p).values() if getattr(c, 'label', '') == "
+        f"{check.label!r})\n\n@one.hidden('it works')\ndef _(ask, *values):\n"
+        "    raise KeyError('the secret')\n"
+    )
+    out = tmp_path / "graded"
+    assert run("grade", "ch90", folder, "--root", root, "--out", out, "--jobs", 1) == 1
+    assert "a check is broken" in (said := capsys.readouterr().out) and "the secret" in said
+    pages = [page.read_text("utf-8") for page in (out / "feedback").iterdir()]
+    assert any("not your fault" in page for page in pages)
+    assert not any("the secret" in page for page in pages)

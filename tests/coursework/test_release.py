@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from small_chapter import FIRST, HIDDEN, PUBLIC, SECRETS, cells, make
+from small_chapter import FIRST, HIDDEN, MEAN, PUBLIC, SECRETS, SLOPE, cells, make
 
 from coursework import handout
 from coursework import release as releases
@@ -212,9 +212,9 @@ def test_public_lines_are_no_leak(tmp_path):
 def test_one_docstring_of_two_functions_is_no_leak(tmp_path):
     """The exercise with the second one may be in another set."""
     page = cells()
-    page[7]["source"] = SLOPE.replace(":\n", ':\n    """The weighted mean."""\n', 1)
-    page[4]["source"] = MEAN.replace("The weighted", "The long and weighted")
-    page[7]["source"] = page[7]["source"].replace("The weighted", "The long and weighted")
+    text = "The weighted mean, or what one takes for it."
+    page[4]["source"] = MEAN.replace("The weighted mean.", text)
+    page[7]["source"] = SLOPE.replace(":\n", f':\n    """{text}"""\n', 1)
     make(tmp_path / "chapters", page=page)
     release(find("42:first", tmp_path / "chapters"))
 

@@ -230,3 +230,25 @@ def test_needs(tmp_path):
     found = find("42", tmp_path / "chapters")
     assert found.needs == ["numpy", "scipy", "torch"]
     assert found.given[0] == "import numpy as np\nimport torch"
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ([{"cell_type": "code"}], "not a notebook"),
+        ([1], "not a notebook"),
+        ([*cells()[:4], cell("code", "def mean_of(:", "solution"), *cells()[5:]], "no Python"),
+    ],
+)
+def test_a_broken_page_is_named(tmp_path, page, words):
+    make(tmp_path, page=page)
+    with pytest.raises(SetError, match=words) as error:
+        find("42", tmp_path)
+    assert "exercises.ipynb" in str(error.value)
+
+
+@pytest.mark.parametrize("labels", ["'ex-mean'", "[['ex-mean']]", "[1]", "[]"])
+def test_a_list_of_something_else(root, labels):
+    (root / "mine.toml").write_text(f"title = 'Mine'\nexercises = {labels}\n")
+    with pytest.raises(SetError, match="list `exercises` of labels"):
+        find(str(root / "mine.toml"), root)

@@ -41,6 +41,29 @@ def test_canvas_files_are_matched_to_the_roster_by_number(tmp_path):
     ]
 
 
+def test_a_roster_knows_names_in_both_orders(tmp_path):
+    put(tmp_path / "Ada Lovelace" / "ps.ipynb")
+    put(tmp_path / "turingalan_4711_815_ps.ipynb")
+    put(tmp_path / "jan_1_2_ps.ipynb")
+    roster = {"Lovelace, Ada": {}, "Turing, Alan": {}, "Jan, A": {}, "A, Jan": {}}
+    found = {s.student: s.file and s.file.name for s in collect(tmp_path, roster)}
+    assert found.pop("jan") == "jan_1_2_ps.ipynb"  # nobody guesses
+    assert found == {
+        "Lovelace, Ada": "ps.ipynb",
+        "Turing, Alan": "turingalan_4711_815_ps.ipynb",
+        "Jan, A": None,
+        "A, Jan": None,
+    }
+
+
+def test_two_students_of_the_same_name_stay_two(tmp_path):
+    for name in ("Jan Novak_77_assignsubmission_file_", "Jan Novak_88_assignsubmission_file_"):
+        put(tmp_path / name / "ps.ipynb")
+    put(tmp_path / "Jan Novak_77_assignsubmission_onlinetext_" / "text.html")
+    assert [s.student for s in collect(tmp_path)] == ["Jan Novak (77)", "Jan Novak (88)"]
+    assert all(s.file for s in collect(tmp_path))
+
+
 def test_who_is_not_on_the_roster_is_kept_and_noted(tmp_path):
     put(tmp_path / "someone.ipynb")
     someone = collect(tmp_path, {})[0]
@@ -75,6 +98,39 @@ def test_archives_and_other_files_are_said(tmp_path):
     assert a.file is None and "archive" in a.notes[0] and a.unsure
     assert b.file is None and "no notebook" in b.notes[0] and not b.unsure
     assert c.file is None and "archive" in c.notes[0]
+
+
+def test_every_file_is_somebody_but_tables_are_not(tmp_path):
+    put(tmp_path / "ada_1_2_work.pdf")
+    put(tmp_path / "bob.ipynb.txt")
+    put(tmp_path / "roster.csv")
+    (tmp_path / "carl").mkdir()
+    (tmp_path / "graded").mkdir()
+    ada, bob, carl = collect(tmp_path, skip=tmp_path / "graded")
+    assert (ada.student, ada.file, ada.there) == ("ada", None, True)
+    assert "only ada_1_2_work.pdf" in ada.notes[0]
+    assert (bob.student, bob.file.name) == ("bob", "bob.ipynb.txt")
+    assert (carl.student, carl.file, carl.there) == ("carl", None, False)
+
+
+def test_odd_files_neither_block_nor_break(tmp_path):
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    put(tmp_path / "two\nlines" / "ps.ipynb")
+    put(tmp_path / os.fsdecode(b"half\xff.ipynb"))
+    (tmp_path / "deep").mkdir()
+    at = os.open(tmp_path / "deep", os.O_RDONLY)
+    for _ in range(60):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    found = {s.student: s for s in collect(tmp_path)}
+    assert sorted(found) == ["deep", "half?", "pipe", "two lines"]
+    assert "too many" in found["deep"].notes[0] and found["deep"].unsure
+    assert found["pipe"].file is None and found["half?"].file is not None
+    for who in found:
+        who.encode()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +185,12 @@ def test_a_roster(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("Student\nA\nA\n", "twice"), ("Name\nA\n", "no column Student"), ("", "no column"), ("Student\n", "nobody")],
+    [
+        ("Student\nA\nA\n", "twice"),
+        ("Name\nA\n", "no column Student"),
+        ("", "no column"),
+        ("Student\n", "nobody"),
+    ],
 )
 def test_a_roster_that_cannot_be_used(tmp_path, text, words):
     with pytest.raises(CourseworkError, match=words):

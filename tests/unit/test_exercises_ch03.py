@@ -102,7 +102,7 @@ def test_wrong_predictions_of_losses(predicted, words):
         (0.5, checks.WRONG_BEST["small"]),
         (math.nan, "NaN"),
         ("0.77", "Real numbers"),
-        (None, "Real numbers"),
+        (None, "not set yet"),
         ([0.77], "shape"),
     ],
 )
@@ -295,6 +295,19 @@ def test_residuals_leave_zero_with_a_kink(answers):
         assert left[-1] < 1e-5 and small[-1] > 1e-4
         assert large[-1] / small[-1] == pytest.approx(2, abs=0.15)
         assert small[-2] < 1e-5  # the others stay
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.99, 1.005, 1.2, 2.0, 5.0])
+def test_the_fit_that_is_handed_out(factor, answers):
+    """It agrees with the solver of the package, on both sides of the radius and beyond."""
+    rng = np.random.default_rng(14)
+    X, y = rng.standard_normal((6, 9)), rng.standard_normal(6)
+    delta = factor * answers["interpolation_radius"](X, y)
+    w = answers["adversarial_fit"](X, y, delta)
+    want = linear.fit(X, y, delta, 2, "squared", intercept=False)
+    risk = np.mean((np.abs(y - X @ w) + delta * np.linalg.norm(w)) ** 2)
+    assert risk == pytest.approx(want.risk, rel=1e-7)
+    np.testing.assert_allclose(w, want.w, atol=1e-5)
 
 
 def test_one_sample_has_one_threshold(answers):

@@ -53,7 +53,7 @@ def test_the_step_of_a_broken_proof(name, function, right, step, answers):
         ({**LABELS, "relu": "yes"}, "'both', '+1'"),
         ({**LABELS, "relu": np.array([1, 2])}, "'both', '+1'"),
         (["both"] * 8, "dict"),
-        (None, "dict"),
+        (None, "not set yet"),
     ],
 )
 def test_wrong_labels(labels, words, answers):
@@ -128,6 +128,32 @@ def test_the_ends_of_a_tent(scale):
 )
 def test_answers_that_are_no_pair(laws, words):
     assert all(words in s for s in rejected(checks.two_laws(laws)))
+
+
+@pytest.mark.parametrize(
+    ("slip", "words"),
+    [
+        (lambda p, K, h: p[::-1], "labels are exchanged"),
+        (lambda p, K, h: h * p, "factor h"),
+        (lambda p, K, h: p - np.pad(p, ((0, 0), (0, K)))[:, K:], "differences of masses"),
+    ],
+)
+def test_slips_at_the_end_of_the_rebuilding(slip, words, answers):
+    named = rejected(checks.rebuild(lambda G, K, h: slip(answers["rebuild"](G, K, h), K, h)))
+    assert len(named) == 4 and all(words in sentence for sentence in named[:3])
+
+
+def test_a_missed_second_label_is_no_exchange(answers):
+    """A wrong answer that no slip explains keeps its own sentence."""
+    named = rejected(checks.rebuild(lambda G, K, h: 0.5 * answers["rebuild"](G, K, h)))
+    assert len(named) == 4 and all("off by" in sentence for sentence in named)
+
+
+@pytest.mark.parametrize("eps", np.random.default_rng(0).uniform(0.1, 5, 40))
+def test_kinks_that_agree_up_to_rounding(eps):
+    """-(-3 eps) / 3 need not be eps; this is no plateau."""
+    rows = np.array([[1 + 3 * eps, 0, 1], [-1, -1, eps], [-1, 3, -3 * eps]])
+    assert checks._tent(rows, eps) == pytest.approx((-2 * eps, 2 * eps))
 
 
 # ----------------------------------------------------- what statements and solutions assert

@@ -990,7 +990,7 @@ def near_the_best(ask: Callable, cases: list[tuple[Operator, np.ndarray, np.ndar
             ratio = f"{error / best:.1f}" if error < 100 * best else "more than a hundred"
             noise = np.linalg.norm(y - operator.forward(x)) / np.linalg.norm(y)
             missed.append(
-                f"Where the noise is {100 * noise:.1g} % of the data, your error is {ratio} times "
+                f"Where the noise is {100 * noise:.2g} % of the data, your error is {ratio} times "
                 "as large as the best possible."
             )
     if len(missed) > 1:

@@ -16,7 +16,7 @@ from checks_public import answers, close, model, right_step
 from scipy import integrate, linalg, special
 
 from advreg import data, operators, spectral
-from coursework.checks import NotYet, Written
+from coursework.checks import Written
 
 # ------------------------------------------------------------ the price of being diagonal
 
@@ -102,11 +102,11 @@ def _(ask: Callable, predicted: Any) -> None:
     public.judge_levels(ask, [(a, b, low), (a, high, b), saturated])
 
 
-@public.training_level.hidden("the two exponents predicted are those that your level has")
+@public.training_level.hidden("the two exponents predicted, together with a level that works")
 def _(ask: Callable, predicted: Any) -> None:
     public.judge_levels(ask, [(1.0, 2.0, 1.0)])
-    measured = public.repaired_slope(1.0, 2.0, 1.0, lambda d: ask(d, 1.0, 2.0, 1.0))
-    public.judge_exponents(predicted, public.naive_slope(), measured)
+    best = public.repaired_slope(1, 2, 1, lambda d: d ** (3 / 2))  # whatever constant `ask` has
+    public.judge_exponents(predicted, public.naive_slope(), best)
 
 
 # -------------------------------------------------------------------------- training a critic
@@ -186,7 +186,7 @@ def _(ask: Callable, step: Any) -> None:
 # ------------------------------------------------------------------- the best weight of a critic
 
 
-@public.best_beta.hidden("any powers will do, and one mode has a formula", points=2)
+@public.best_beta.hidden("any powers will do, and a single mode", points=2)
 def _(ask: Callable, exponent: Any) -> None:
     cases = []
     for k in (1, 1, 6, 40):
@@ -194,20 +194,17 @@ def _(ask: Callable, exponent: Any) -> None:
         cases.append((sigma, signal, float(ask.rng.uniform(0.05, 0.5))))
     sigma, signal, delta = cases[2]
     cases.append((sigma, 1e4 * signal, 100 * delta))
-    asked = answers(ask, cases)
-    public.judge_betas(asked)
-    for (sigma, signal, delta), beta in asked[:2]:  # where the critic's weight is delta^2 / Pi
-        want = 3 * signal[0] / (8 * (3 * sigma[0] ** 2 * signal[0] + delta**2))
-        if not abs(math.log(public.positive(beta, "beta") / want)) <= 0.5:
-            raise NotYet(f"For one mode {want:.3g} is the best beta, and yours is {beta:.3g}.")
+    public.judge_betas(answers(ask, cases))
 
 
-@public.best_beta.hidden("the exponent predicted is the one that your function measures")
+@public.best_beta.hidden("the exponent predicted, together with a function that works")
 def _(ask: Callable, exponent: Any) -> None:
     deltas = np.geomspace(1e-2, 1e-4, 2) * ask.rng.uniform(0.9, 1.1)
-    asked = answers(ask, [(*model(2, 1, 600), float(d)) for d in deltas])
-    public.judge_betas(asked)
-    public.judge_slope(exponent, public.slope(deltas, [float(beta) for _, beta in asked]))
+    cases = [(*model(2, 1, 600), float(d)) for d in deltas]
+    others = [(*model(1, b, 300), float(deltas[0])) for b in (1, 2)]
+    public.judge_betas(answers(ask, cases + others))
+    # half a percent of risk is many percent of beta: the slope of the best ones, not of the answers
+    public.judge_slope(exponent, public.slope(deltas, [public.search_beta(*c) for c in cases]))
 
 
 # ----------------------------------------------------- when does one parameter per mode pay?
@@ -372,7 +369,13 @@ WRITTEN = [
     ),
     Written(
         "ex-least-risk",
-        [("about 10^40 terms, from the tail 10 K^-0.1 of b = 0.55", 1)],
+        [
+            (
+                "a hopeless number, from the tail 10 K^-0.1 of b = 0.55: between 10^40 and 10^50, "
+                "according to the size of the risk. 'Too many', or a number without the tail: none",
+                1,
+            )
+        ],
     ),
     Written(
         "ex-slope-two",
@@ -396,8 +399,9 @@ WRITTEN = [
         [
             ("2: the trained level is the smaller one, with the cut-off as the reason", 1),
             (
-                "3: the filter saturates; aiming at 2(a + b) + 1/2 = 2.7 gives 1.375, aiming at "
-                "3.5 only 1.1",
+                "3: the exponent 1.375, since the filter saturates and aims at 2(a + b) + 1/2 = "
+                "2.7. A rule that fails, with 1.1 as its exponent and the reason: the point as "
+                "well",
                 1,
             ),
         ],
@@ -427,14 +431,18 @@ WRITTEN = [
     Written(
         "ex-best-beta",
         [
-            ("2: weight 3 / (32 beta) at the supervised cut-off, compared with sigma^2 there", 1),
             (
-                "3: the measured factors (below 1.01 for (2, 1), about 1.03 for (1, 2)), at two "
-                "noise levels at least",
+                "2: the weight at the supervised cut-off, 3 / (32 beta), compared with sigma^2 "
+                "there, or a measured slope that is shown. The bare number: none",
                 1,
             ),
             (
-                "3: for a <= 1/2 the variance is infinite, so all depends on the discretization",
+                "3: the measured factors (below 1.01 for (2, 1), 1.03 to 1.04 for (1, 2)), at two "
+                "noise levels at least: they do not grow",
+                1,
+            ),
+            (
+                "3: for a <= 1/2 the variance is infinite, so all depends on the number of modes",
                 1,
             ),
         ],
@@ -455,7 +463,12 @@ WRITTEN = [
     Written(
         "ex-loo-risk",
         [
-            ("2: why the residual is divided by 1 - h, by replacing x_m by its prediction", 2),
+            (
+                "2: a proof that the residual is divided by 1 - h, or that the pair may be "
+                "subtracted from numerator and denominator of the gain. A comparison of numbers, "
+                "or refitting: one point",
+                2,
+            ),
             ("3: the expected risk with M - 1 pairs, not with M", 1),
         ],
     ),
@@ -467,11 +480,15 @@ WRITTEN = [
         "ex-broken-price",
         [
             (
-                "says that uncorrelated is not independent: E[zeta | y] need not be 0, nor "
-                "E[zeta^2 | y] constant",
+                "says that uncorrelated is not independent, so that E[zeta | y] need not be 0, nor "
+                "E[zeta^2 | y] constant: one of the two is enough. 'Not independent' alone: one "
+                "point",
                 2,
             ),
-            ("says where the Gaussian law repairs it", 1),
+            (
+                "names jointly Gaussian, or zeta independent of y, as what repairs the step",
+                1,
+            ),
         ],
     ),
     Written(

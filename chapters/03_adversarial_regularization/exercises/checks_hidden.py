@@ -21,7 +21,7 @@ def _(ask: Callable) -> None:
     rng = ask.rng
     vertices = np.vstack([np.eye(5), -np.eye(5)])
     w, b, X, y = public._classifier(rng, 8, 5)
-    one_class = (w, b, X, np.ones(8), 0.3, 1.0)
+    one_class = (w, 5.0, X, np.ones(8), 0.3, 1.0)  # an intercept above every weight
     sparse = (np.array([0.0, -1.5, 0.4, 1.5, 0.0]), -b, X[:1], y[:1], 0.5, 1.0)
     for case, got in answers(ask, [(w, b, X, y, 0.2, 1), one_class, sparse]):
         close(got, public._attacked_risk(*case[:5], vertices), "the risk for p = 1", 1e-5)
@@ -117,7 +117,7 @@ def _(ask: Callable) -> None:
         public._must_be_zero_radius(case, got, v)
 
 
-@public.zero_radius.hidden("training finds w = 0 above the radius and something below", 2)
+@public.zero_radius.hidden("training finds w = 0 above the radius and something below", 1)
 def _(ask: Callable) -> None:
     Z = ask.rng.standard_normal((15, 4))
     t = Z @ ask.rng.uniform(0.5, 1, 4) + ask.rng.standard_normal(15)
@@ -225,7 +225,7 @@ def _(ask: Callable) -> None:
     for (sigma, signal, delta), got in answers(ask, [*cases, public._spectra(rng)[-1]]):
         risk = adversarial.ball_risk(public._moderate(got, sigma), sigma, signal, delta)
         ratio = risk / _knapsack(sigma, signal, delta)
-        if not ratio <= 1 + 1e-5:
+        if not ratio <= 1 + 1e-4:
             raise NotYet(
                 f"With {sigma.size} modes an attack makes the error {ratio:.3g} times the value."
             )
@@ -244,7 +244,7 @@ def _(ask: Callable) -> None:
 # ----------------------------------------------------- uncorrelated, and yet one tells the other
 
 
-@public.two_mode_decoder.hidden("attacks that are rare and huge do no more harm", 2)
+@public.two_mode_decoder.hidden("attacks that are rare and huge do no more harm", 3)
 def _(ask: Callable) -> None:
     sizes = np.geomspace(1e-3, 1e5, 160) * ask.rng.uniform(0.9, 1.1)
     both = np.r_[-sizes, 0, sizes]
@@ -319,7 +319,7 @@ def _(ask: Callable) -> None:
 # ------------------------------------------------------------------------- training the filter
 
 
-@public.train_filter.hidden("it is for other spectra and other laws, too", 3)
+@public.train_filter.hidden("it is for other spectra and other laws, too", 4)
 def _(ask: Callable) -> None:
     rng, n = ask.rng, np.arange(1, 9)
     order = rng.permutation(8)
@@ -332,46 +332,54 @@ def _(ask: Callable) -> None:
 WRITTEN = [
     Written(
         "ex-squared-gap",
-        [("compares the two terms: ridge is the smaller part as long as delta |w|_* < 2 E|r|", 2)],
+        [
+            ("the two parts of the gap, with |w|_* the root of w.Cw", 1),
+            ("ridge is the smaller one as long as delta |w|_* < 2 E|r|", 1),
+        ],
     ),
     Written(
         "ex-loss-gap",
         [
-            ("says why |u|/2 counts and the 90 % quantile does not: two slopes of unequal size", 1),
-            ("says why a convex loss is not enough, by the gaps far out and at 0", 1),
+            ("pinball: |u|/2 has one slope, up or down; the 90 % quantile has two, so two gaps", 1),
+            ("convexity is not enough, with an example: gaps far out and at 0 differ", 1),
         ],
     ),
     Written(
         "ex-broken-hinge",
         [
-            ("step 3: slope 0 for margins above 1; says which inequality stays true", 1),
-            ("evaluates both minima for the counterexample; a plot alone loses the point", 1),
-            ("repairs it: equality only if no margin exceeds 1", 1),
+            ("step 3: slope 0 for margins above 1; what remains is <=, as in step 2", 1),
+            ("computes both minima for the counterexample; a plot alone loses the point", 1),
+            ("equality if and only if no margin exceeds 1 (or w = 0)", 1),
         ],
     ),
     Written(
         "ex-zero-radius",
         [
             ("one-sided derivative at 0 in direction v, including samples with t = 0", 2),
-            ("exchanges mean and derivative with a reason (monotone difference quotients)", 1),
+            ("exchanges mean and derivative with a reason (monotone or dominated quotients)", 1),
             ("convexity: nonnegative in all directions if and only if minimal", 1),
             ("the supremum over the dual ball is the attack norm (bidual)", 1),
-            ("budget in mean: |E tz| <= delta sqrt(E t^2), the smaller radius, with a reason", 2),
+            (
+                "budget in mean: |E tz| <= delta sqrt(E t^2) (1); the smaller radius, because "
+                "E|t| <= sqrt(E t^2) or because this adversary can do more (1)",
+                2,
+            ),
         ],
     ),
     Written(
         "ex-interpolation-radius",
         [
-            ("a prediction before the measurement, and what was measured", 1),
-            ("residuals grow linearly, one sample first; shown by a plot or a table", 2),
+            ("a prediction, right or wrong, and a measurement that is compared with it", 1),
+            ("the residuals grow linearly in delta - radius, no jump", 1),
+            ("a plot or a table that shows it on both sides of the radius", 1),
         ],
     ),
     Written(
         "ex-short-ascent",
         [
-            ("the best spread for c = 1 is 0, with the reason", 1),
-            ("estimates the fluctuation of a mean of 1000 coordinates for `best`", 1),
-            ("restarts for 90 %: hopeless, more than 10^19 or a bound of that kind", 1),
+            ("rho = 0 for c = 1: everybody arrives, or a start on the wrong side is lost", 1),
+            ("`best`: fluctuation of a mean of 1000 coordinates, about 0.01, times about 1.9", 1),
+            ("90 % is hopeless: 10^19 restarts by Hoeffding, more by the normal law", 1),
         ],
     ),
     Written(
@@ -380,7 +388,8 @@ WRITTEN = [
             ("E|x| = 1/2 and E x^2 = 1/3, both thresholds, with 'if and only if'", 2),
             ("the gain in between", 1),
             ("the budget in mean switches at sigma / sqrt 3", 1),
-            ("single point only for constant |x|; a family with kappa -> 0", 2),
+            ("a single point if and only if |x| is constant", 1),
+            ("arbitrarily wide: a family with kappa -> 0", 1),
         ],
     ),
     Written(
@@ -388,9 +397,9 @@ WRITTEN = [
         [
             ("oblivious: Delta = delta^2", 1),
             ("almost sure: none or zero on the plateau, the formula between the thresholds", 2),
-            ("stronger exactly where s > 1; no finite noise where the filter is 0", 2),
-            ("in mean: zero or none; the case s = 1 is mentioned", 1),
-            ("counts the modes and gets 29 to 35", 2),
+            ("stronger exactly where s > 1 (1); no finite noise where the filter is 0 (1)", 2),
+            ("in mean: zero or none; the case s = 1 need not be mentioned", 1),
+            ("N (kappa^(-1/(a+b)) - kappa^(1/(a+b))) modes (1); modes 29 to 35, or 7 (1)", 2),
         ],
     ),
     Written(
@@ -404,10 +413,7 @@ WRITTEN = [
         "ex-uncorrelated",
         [
             ("moments and V = 1.0044", 1),
-            (
-                "every linear map, diagonal or not: second moments decide the worst error",
-                2,
-            ),
+            ("every linear map, diagonal or not: second moments decide the worst error", 2),
             ("compares with a law that satisfies (H3); without this the theorem does not apply", 1),
             ("the theorem is not false: (H3) fails although x is uncorrelated", 1),
         ],
@@ -416,7 +422,10 @@ WRITTEN = [
         "ex-broken-white",
         [
             ("step 4: E|noise|^2 is D delta^2 or infinite, so it has left the ball", 1),
-            ("variance of the inverted modes of order delta^2 k^3, with the order of k", 1),
+            (
+                "variance of the inverted modes of order delta^2 k^3, k of order delta^(-2/(2b+1))",
+                1,
+            ),
             ("the claim holds if and only if b > 1; the case b = 1 is decided", 1),
         ],
     ),
@@ -426,16 +435,22 @@ WRITTEN = [
             ("affordable attacks: Cauchy-Schwarz, and that it is attained (both directions)", 2),
             ("rescaling of the data, which the decoder can undo; the game for the new sigma", 2),
             ("the gains in the old data, min(1/sigma, lambda sigma / (sigma^2 + tau^2))", 1),
-            ("convergent: cites the right part of the theorem, with all Pi > 0", 2),
-            ("tau -> 0: k stays bounded, lambda -> 1, the inverse; a formal limit loses one", 3),
+            ("convergent: part 5 of the theorem, with all Pi > 0 (1), for the new sigma (1)", 2),
+            ("tau -> 0: lambda -> 1 and the inverse (2); the cut k stays bounded, why (1)", 3),
         ],
     ),
     Written(
         "ex-dead-zone",
-        [("a prediction, and the measured gain: a little better, with a reason near y = 0", 2)],
+        [
+            ("a prediction, right or wrong, compared with the gain that was computed", 1),
+            ("where it comes from: near y = 0 the sign of x is unknown, far out x is large", 1),
+        ],
     ),
     Written(
         "ex-train-filter",
-        [("compares with the formula: losses nearly equal, filters less so, and says why", 2)],
+        [
+            ("the code trains (a formula does not), losses nearly equal, with a number", 1),
+            ("filters less similar, and why: near its minimum the worst error is flat", 1),
+        ],
     ),
 ]

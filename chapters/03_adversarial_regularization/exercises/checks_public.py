@@ -119,7 +119,7 @@ def _(ask: Callable) -> None:
         close(got, np.mean(worst - r**2), f"the gap for delta = {delta}", 1e-5)
 
 
-@squared_gap.property("a round ball in five dimensions moves each residual by delta times |w|", 1)
+@squared_gap.property("for a round ball in five dimensions the attack along w is the worst", 1)
 def _(ask: Callable) -> None:
     w, r, delta = ask.rng.standard_normal(5), ask.rng.standard_normal(20), ask.rng.uniform(0.2, 0.5)
     push = delta * w / np.linalg.norm(w)
@@ -585,6 +585,8 @@ BEST = 0.769  # mean of the best of 20 simulated restarts
 
 @reached.property("twenty restarts reach what you predicted, one start what you computed", 1)
 def _(ask: Callable, best: Any) -> None:
+    if best is None:
+        raise NotYet("`best` is not set yet.")
     short = ask.rng.uniform(0.1, 0.4)
     _must_reach(
         ask,
@@ -731,10 +733,7 @@ def misses_the_zero(x, sigma, delta):
 
 @almost_sure_gain.mistake("This is the filter factor q = sigma g; the gain g was asked for")
 def returns_the_factor(x, sigma, delta):
-    power, m, soft = _moments(x, sigma, delta)
-    if delta <= sigma * m:
-        return 1.0
-    return sigma * soft if delta * m < sigma * power else 0.0
+    return sigma * _best_gain(x, sigma, delta)
 
 
 # ----------------------------------------------------------------------------- water-filling
@@ -790,7 +789,7 @@ def _moderate(got: Any, sigma: np.ndarray) -> np.ndarray:
 def _must_be_best(case: tuple, got: Any) -> None:
     sigma, _, delta = case
     ratio = _worst_error(_moderate(got, sigma), *case) / _value(*case)
-    if not ratio <= 1 + 1e-5:
+    if not ratio <= 1 + 1e-4:
         raise NotYet(
             f"For sigma = {np.round(sigma, 2)} and delta = {delta:.3g} an attack makes the error "
             f"{ratio:.3g} times the value of the game."
@@ -1068,7 +1067,7 @@ def _(ask: Callable) -> None:
 def _(ask: Callable) -> None:
     prior = (ask.rng.uniform(0.5, 1, 2), np.ones(2), ask.rng.uniform(8, 12, 2))
     (_, enough), (demanding, other) = answers(ask, [(*prior, excess) for excess in (0.5, 0.01)])
-    if not abs(float(numbers(enough, ()))) < 1e-6:
+    if not abs(float(numbers(enough, ()))) < 1e-4:
         raise NotYet("Here the noise is large, and R = 0 has less than 1.5 times the least risk.")
     _must_be_least(lambda *_: other, [demanding])
 
@@ -1095,14 +1094,13 @@ def keeps_the_optimum(sigma, signal, noise, excess):
 
 @least_lipschitz.mistake("The excess is relative: the risk may be (1 + excess) times the least one")
 def adds_the_excess(sigma, signal, noise, excess):
-    wiener = sigma * signal / (sigma**2 * signal + noise)
-    allowed = _risk(sigma, signal, noise, wiener) + excess
+    allowed = _least_risk(sigma, signal, noise, 1e6) + excess
     if allowed >= signal.sum():
         return 0.0
-    low, high = 0.0, wiener.max()
-    for _ in range(50):
+    low, high = 0.0, keeps_the_optimum(sigma, signal, noise, excess)
+    for _ in range(12):
         middle = (low + high) / 2
-        enough = _risk(sigma, signal, noise, np.minimum(wiener, middle)) <= allowed
+        enough = _least_risk(sigma, signal, noise, middle) <= allowed
         low, high = (low, middle) if enough else (middle, high)
     return high
 
@@ -1203,7 +1201,7 @@ def _must_train(ask: Callable, cases: list[tuple]) -> None:
             raise NotYet(f"For delta = {delta:.2g} the worst error is {size} times the best one.")
 
 
-@train_filter.property("the worst error of the filter is within 3 % of the best possible", 2)
+@train_filter.property("the worst error of the filter is within 3 % of the best possible", 3)
 def _(ask: Callable) -> None:
     n = np.arange(1, 9)
     x = ask.rng.standard_normal((200, 8)) / n

@@ -69,7 +69,7 @@ def _(ask: Callable) -> None:
     agree(ask, cases, "the worst error rate")
 
 
-@public.worst_gain.hidden("with more samples and points it is the value of a program", points=2)
+@public.worst_gain.hidden("with more samples and points it is the value of a program", points=3)
 def _(ask: Callable) -> None:
     cases, rng = [], ask.rng
     for n, m, p in ((10, 6, 1), (15, 4, 2), (8, 8, 1.5)):
@@ -109,7 +109,7 @@ def _(ask: Callable) -> None:
 def _(ask: Callable) -> None:
     sizes = ((1, 1, 1.5), (7, 1, 1), (2, 6, 2.5), (12, 5, 1))
     cases = [
-        public.mixture_case(*public.stairs(ask.rng, n, m), eps, p)
+        public.mixture_case(ask.rng, n, m, eps, p)
         for n, m, p in sizes
         for eps in (1 / 32, 0.25, 1.0)
     ]
@@ -161,6 +161,7 @@ def _(ask: Callable, predicted: Any) -> None:
     rng = ask.rng
     c, kink = rng.uniform(0.5, 2, 4), rng.integers(1, 16, 3) / 8
     one, four = np.ones(1), np.array([1.0, -1.0, 2.0, -0.5])
+    one_up = np.array([1.0, -1.0, -1.0])
     place = np.array([kink[0], kink[0], -kink[1], kink[0]])
     samples = np.array([kink[0], -kink[1]])
     cases = [
@@ -169,8 +170,10 @@ def _(ask: Callable, predicted: Any) -> None:
         (-c[:1], one, -kink[:1], np.array([-5.0, 5.0])),  # nothing to gain
         (-c[:1], -one, kink[:1], np.array([-5.0])),
         (c * [1, -1, 1, -1], four, -four * place, samples),
+        (c[0] * one_up, np.ones(3), -np.cumsum([*kink[:2], 0]), np.zeros(1)),  # a hill
     ]
-    for case, got in answers(ask, cases):
+    asked = answers(ask, [public.stretched(rng, *case) for case in cases])
+    for case, (_, got) in zip(cases, asked, strict=True):
         close(numbers(got, (3,)), public.searched_slopes(*case), "the three slopes")
 
 
@@ -178,9 +181,10 @@ def _(ask: Callable, predicted: Any) -> None:
 def _(ask: Callable, predicted: Any) -> None:
     public.judge_prediction(predicted)
     losses = public.line_losses(ask.rng)
-    asked = answers(ask, [(a, w, t * b, x) for a, w, b, x in losses for t in (0.5, 1.0, 2.0)])
-    for case, got in asked:
-        close(numbers(got, (3,)), public.searched_slopes(*case), "the slopes for other biases")
+    shrunk = [(a, w, t * b, x) for a, w, b, x in losses for t in (0.5, 1.0, 2.0)]
+    asked = answers(ask, [public.stretched(ask.rng, *loss) for loss in shrunk])
+    for loss, (_, got) in zip(shrunk, asked, strict=True):
+        close(numbers(got, (3,)), public.searched_slopes(*loss), "the slopes for other biases")
 
 
 @public.slope_at_infinity.hidden(
@@ -193,7 +197,8 @@ def _(ask: Callable) -> None:
         a = -np.abs(a) - 0.1
         a[0] = 12.0 if n == 7 else a[0]
         W[-1] = -W[:-1].sum(axis=0)  # some neuron is on, whatever the direction
-        cases += [((a, W, b, norm), public.far_growth(a, W, b, norm)) for norm in (2, 1, np.inf)]
+        nets = [(a, W, b), public.sideways(rng)]
+        cases += [((*net, p), public.far_growth(*net, p)) for net in nets for p in (2, 1, np.inf)]
     agree(ask, cases, "the slope at infinity")
 
 
@@ -206,12 +211,12 @@ def _(ask: Callable) -> None:
     for norm, dual in ((1, np.inf), (2, 2), (np.inf, 1)):
         cases.append(((np.abs(a), W, b, norm), np.abs(a[0]) * np.linalg.norm(W[0], dual)))
         cases.append(((-np.abs(a), W, b, norm), 0.0))
-        case = (*public.plane_net(rng, 12), norm)
-        cases.append((case, public.far_growth(*case)))
+        for net in (public.plane_net(rng, 12), public.sideways(rng)):
+            cases.append(((*net, norm), public.far_growth(*net, norm)))
     agree(ask, cases, "the slope at infinity")
 
 
-@public.recession_slope.hidden("for orthants of any scale it is the length of a part", points=2)
+@public.recession_slope.hidden("for orthants it is the length of a part, or zero, or all", points=1)
 def _(ask: Callable) -> None:
     cases, rng = [], ask.rng
     for d, m in ((1, 1), (2, 1), (3, 3), (5, 4), (6, 6)):
@@ -222,16 +227,20 @@ def _(ask: Callable) -> None:
         cases.append(((scale * Q[:m], g), float(np.linalg.norm(part))))
     A, g = cases[2][0]
     cases.append(((np.vstack([A, 2 * A[:1]]), g), cases[2][1]))  # one inequality twice
-    public.cones_agree(ask, cases, "the slope of an orthant")
-
-
-@public.recession_slope.hidden("it is zero in the polar cone and full in the cone", points=1)
-def _(ask: Callable) -> None:
-    cases, rng = [], ask.rng
     for d, m in ((2, 2), (4, 3), (3, 5)):
         A = np.abs(rng.standard_normal((m, d))) + 0.2
         inside = -rng.uniform(0.5, 2, d)
         cases += [((A, rng.uniform(0.1, 1, m) @ A), 0.0), ((A, inside), np.linalg.norm(inside))]
+    public.cones_agree(ask, cases, "the slope of a cell")
+
+
+@public.recession_slope.hidden("with more inputs, or more inequalities, a search agrees", points=2)
+def _(ask: Callable) -> None:
+    cases, rng = [], ask.rng
+    for d, m in ((3, 6), (4, 7), (5, 5), (6, 3)):
+        for _ in range(3):
+            A, g = public.open_cone(rng, m, d), rng.standard_normal(d)
+            cases.append(((A, g), public.by_faces(A, g)))
     public.cones_agree(ask, cases, "the slope of a cell")
 
 
@@ -312,7 +321,7 @@ def _(ask: Callable) -> None:
 
 
 @public.first_order_value.hidden(
-    "where the loss falls at both ends, so that nothing escapes", points=1
+    "where the loss falls at both ends, so that nothing escapes", points=2
 )
 def _(ask: Callable) -> None:
     cases = public.value_cases(ask.rng, (0.5, -1.5), (0.3, 1.5, 5.0))
@@ -320,7 +329,7 @@ def _(ask: Callable) -> None:
 
 
 @public.first_order_value.hidden(
-    "with more samples it is the value of a program; and for one knot, or one sample", points=2
+    "with more samples it is the value of a program; and for one knot, or one sample", points=3
 )
 def _(ask: Callable) -> None:
     rng = ask.rng
@@ -356,13 +365,18 @@ WRITTEN = [
         "ex-c6-one-of-many",
         [
             (
-                "1: all budget to the first sample because L min(s^(1/p), D) is its own hull; "
-                "(L/n) min(n^(1/p) eps, D), also for order infinity. No reason for the concavity: "
-                "one point less",
-                2,
+                "1: (L/n) min(n^(1/p) eps, D) for p < infinity, (L/n) min(eps, D) for order "
+                "infinity",
+                1,
             ),
             (
-                "2: rises up to n^(-1/p) D; the slope L n^(1/p-1) is free of n for p = 1 only",
+                "1, the reason: L min(s^(1/p), D) is concave, its own hull, and the others gain "
+                "nothing; so the first sample gets all the budget",
+                1,
+            ),
+            (
+                "2: rises up to n^(-1/p) D; the slope L n^(1/p-1) is free of n for p = 1 only. "
+                "Both are needed",
                 1,
             ),
             (
@@ -370,7 +384,7 @@ WRITTEN = [
                 1,
             ),
             (
-                "4: exact up to D / n only, an upper bound from there on",
+                "4: exact up to D / n = D / 10^4 only, an upper bound from there on",
                 1,
             ),
         ],
@@ -379,12 +393,13 @@ WRITTEN = [
         "ex-c6-mixture",
         [
             (
-                "2 and 3: 4/3 against 3/2, and 1/4 against 1/2, with the computation",
+                "2 and 3: 4/3 against 3/2, and 1/4 against 1/2; all four numbers",
                 1,
             ),
             (
                 "4: in 2 a sample may go to two points other than its own; in 3 the budget may "
-                "flow unequally between samples. Only “order 1 is larger” earns nothing",
+                "flow unequally between samples. Both are needed; only “order 1 is larger” earns "
+                "nothing",
                 1,
             ),
         ],
@@ -393,9 +408,13 @@ WRITTEN = [
         "ex-c6-mean-or-max",
         [
             (
-                "1: only the k steepest samples move, with the share n / (k u) each; that it is "
-                "at most 1 for large u, that the cost is at most eps, and the limit",
-                3,
+                "1: only samples of the largest slope move, k of them (all, or one), and with the "
+                "share n / (k u) each, which is at most 1 for u >= n / k",
+                1,
+            ),
+            (
+                "1: the cost is at most eps, and the gain tends to eps max L_i: one point each",
+                2,
             ),
             (
                 "2: eps (1 - theta) (L_1 - L_2)",
@@ -403,7 +422,8 @@ WRITTEN = [
             ),
             (
                 "3: the mean growth is at most s, with equality at the distances, so the mixture "
-                "gains eps; the budget pays for the first sample, so V_1 = 1/n",
+                "gains eps (one point); the budget pays for the first sample, so V_1 = 1/n (one "
+                "point)",
                 2,
             ),
             (
@@ -420,19 +440,24 @@ WRITTEN = [
                 1,
             ),
             (
-                "2, lower bound: a mass eps / (kappa + D) with the second label far on the left, "
-                "and the limit D to infinity",
+                "2, lower bound: a mass eps / (kappa + D) gets the second label and goes to -D, or "
+                "the third and goes to D (one point); the gain tends to 2 eps as D grows (one "
+                "point)",
                 2,
             ),
             (
-                "2, upper bound: every secant, with the label kept and changed, has a slope of at "
-                "most 2. A bound for changed labels only: one point less",
+                "2, upper bound: no secant is steeper than 2, with the label kept (one point), and "
+                "with the label changed (one point)",
                 2,
             ),
             (
-                "3: the mass escapes, the label is paid for once; at order 2 the gain of flips is "
-                "at most eps^2 / (2 kappa)",
-                2,
+                "3: the mass tends to zero and escapes to infinity; the label is paid for once",
+                1,
+            ),
+            (
+                "3: at order 2 the value tends to that for fixed labels, as the gain of flips has "
+                "a bound that tends to zero, such as eps^2 / (2 kappa). Without a bound: nothing",
+                1,
             ),
         ],
     ),
@@ -440,14 +465,18 @@ WRITTEN = [
         "ex-c6-three-slopes",
         [
             (
-                "2: h_t(x) = t h_1(x / t) keeps all slopes, but moves the kinks against the "
-                "samples. An observed figure without this reason: one point less",
-                2,
+                "2: the graph shrinks about the origin, which keeps all slopes and moves the kinks "
+                "against the samples. Numbers without this reason earn nothing",
+                1,
             ),
             (
-                "3: the kinks gather at 0; L_inf stays, L_glob may drop at t = 0 only, and L_data "
-                "tends to that of the loss without biases if no sample lies at 0",
-                2,
+                "3: L_inf stays, and L_glob stays for t > 0 and may drop at t = 0",
+                1,
+            ),
+            (
+                "3: L_data tends to that of the loss without biases; the exception, a sample at 0, "
+                "is not asked for",
+                1,
             ),
         ],
     ),
@@ -455,14 +484,17 @@ WRITTEN = [
         "ex-c6-broken-unbounded",
         [
             (
-                "names step 4: the cell contains rays in the directions of its recession cone, "
-                "and u need not be one. “The step is wrong because of the counterexample” earns "
-                "nothing",
-                2,
+                "the rays of a cell are those in the directions of its recession cone",
+                1,
             ),
             (
-                "says what is true: step 2 is an upper bound; the maximum of <g, u> over the "
-                "recession cone is right",
+                "u need not be one of them: the gradient may point across the cell, or out of it. "
+                "Only “there is a counterexample” earns nothing",
+                1,
+            ),
+            (
+                "what is true: the largest gradient is an upper bound (step 2), or the maximum of "
+                "<g, u> over the recession cone is right. One of the two is enough",
                 1,
             ),
         ],
@@ -471,13 +503,17 @@ WRITTEN = [
         "ex-c6-broken-local",
         [
             (
-                "names step 3: a local maximizer is taken for a global one, while the supremum is "
-                "over all inputs",
-                2,
+                "step 2 is about inputs close to x_i: it gives a local maximizer",
+                1,
             ),
             (
-                "repairs it: an upper bound of each supremum is needed (a Lipschitz constant or "
-                "the largest secant slope in place of the gradient)",
+                "the supremum is over all inputs, and may be larger far away. Only “there is a "
+                "counterexample” earns nothing",
+                1,
+            ),
+            (
+                "what is true: the bound with an upper bound of each supremum, such as one from a "
+                "Lipschitz constant or the largest secant slope",
                 1,
             ),
         ],
@@ -504,9 +540,13 @@ WRITTEN = [
                 1,
             ),
             (
-                "3: the ratio (3x + 1) / (2x); a mass min(1, eps^p) goes to a small x at a "
-                "distance below 1, so the value is infinite. Without the cost: one point less",
-                2,
+                "3: the ratio is (3x + 1) / (2x)",
+                1,
+            ),
+            (
+                "3: the value is infinite, as a mass such as min(1, eps^p) may go to a small x; "
+                "that its cost is at most eps^p has to be said",
+                1,
             ),
         ],
     ),

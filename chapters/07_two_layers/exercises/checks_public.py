@@ -35,7 +35,9 @@ def agree(ask: Callable, cases: Iterable[tuple[tuple, Any]], what: Callable) -> 
 
 
 def cube(d: int) -> np.ndarray:
-    """The corners of the cube."""
+    """The corners of the cube, in few dimensions."""
+    if d > 12:
+        raise ValueError(f"a cube in {d} dimensions has too many corners")
     return np.array(list(itertools.product((-1.0, 1.0), repeat=d)))
 
 
@@ -71,10 +73,22 @@ def neuron_case(
     X[: n // 3] *= 4.0  # some far from the kink
     y = given.get("y", np.where(np.arange(n) % 2, 1.0, -1.0))
     if given.get("on_the_kink"):
-        X -= np.outer(X @ w + b, w) / (w @ w)
-    moved = X[:, None] + eps * cube(d)
-    worst = (y[:, None] * a * relu(moved @ w + b)).min(axis=1)
-    return (a, w, b, X, y, eps), y * a * relu(X @ w + b) - worst
+        X = onto(X, w, b, np.zeros(n))
+    elif n > 8 and w.any():  # one of each label on each side of the kink, within reach
+        sides = np.repeat([-1, 1], 2) * rng.uniform(0.2, 0.8, 4) * eps * np.abs(w).sum()
+        X[-4:] = onto(X[-4:], w, b, sides)
+    return (a, w, b, X, y, eps), corner_drop(a, X @ w + b, eps * cube(d) @ w, y)
+
+
+def onto(X: np.ndarray, w: np.ndarray, b: float, u: np.ndarray) -> np.ndarray:
+    """The data, moved along w to where w . x + b = u."""
+    return X - np.outer(X @ w + b - u, w) / (w @ w)
+
+
+def corner_drop(a: float, u: np.ndarray, moves: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The worst drops of a relu(u) if u may be shifted by one of the moves."""
+    worst = (y[:, None] * a * relu(u[:, None] + moves)).min(axis=1)
+    return y * a * relu(u) - worst
 
 
 def _neuron(sign: float) -> Callable:
@@ -87,10 +101,6 @@ def _neuron(sign: float) -> Callable:
 
 one_neuron.property("for a > 0 the worst corner of the cube loses as much")(_neuron(1.0))
 one_neuron.property("and so it does for a < 0")(_neuron(-1.0))
-
-
-def _ramps(a, u, s, y):
-    return np.abs(a) * np.clip(u + s * (y * a < 0), 0, s)
 
 
 @one_neuron.mistake(
@@ -106,7 +116,8 @@ def trusts_the_gradient(a, w, b, X, y, eps):
     "norm, the sum of the |w_i|"
 )
 def takes_the_attack_norm(a, w, b, X, y, eps):
-    return _ramps(a, X @ w + b, eps * np.abs(w).max(), y)
+    largest = np.where(np.abs(w) == np.abs(w).max(), w, 0.0)
+    return corner_drop(a, X @ w + b, eps * cube(len(w)) @ largest, y)
 
 
 @one_neuron.mistake(
@@ -122,46 +133,31 @@ def charges_the_path(a, w, b, X, y, eps):
     "there is nothing to take"
 )
 def always_grows(a, w, b, X, y, eps):
-    return _ramps(-1.0, X @ w + b, eps * np.abs(w).sum(), np.ones(len(X))) * np.abs(a)
+    return corner_drop(-np.abs(a), X @ w + b, eps * cube(len(w)) @ w, np.ones(len(X)))
 
 
 @one_neuron.mistake("You decide by the label alone; what counts is the sign of y a")
 def forgets_the_sign_of_a(a, w, b, X, y, eps):
-    return np.abs(a) * _ramps(1.0, X @ w + b, eps * np.abs(w).sum(), y)
+    return corner_drop(np.abs(a), X @ w + b, eps * cube(len(w)) @ w, y)
 
 
 # ---------------------------------------------------------- worst drops on a line, and escapes
 
 line_drop = Check("ex-c7-decide", "line_drop", ("escape_labels",))
 
-#: network and norm: labels for which the worst drop is a function of the score, and a reason
+#: network: labels for which the worst drop is a function of the score, and what to look at
 ESCAPES = {
-    "leaky": (
+    "leaky": ("both", "Which x_1 have the same score?"),
+    "relu": ("+1", "Look at the points with the score 0, and ask for each label what can happen."),
+    "abs": ("both", "Which two x_1 have the same score, and does the adversary see a difference?"),
+    "step": ("neither", "Look at the points with the lowest score, and at those with the highest."),
+    "sum, l1": (
         "both",
-        "x_1 -> relu(x_1) - relu(-x_1) / 10 is strictly monotone: the score says x_1.",
+        "Far from the origin and near it: how far does one move per unit of score?",
     ),
-    "relu": (
-        "+1",
-        "relu(x_1): for label +1 the drop is min(f, eps), for label -1 it depends, at f = 0, on "
-        "how dead the neuron is.",
-    ),
-    "abs": ("both", "|x_1|: the score says |x_1|, and both drops follow."),
-    "step": (
-        "neither",
-        "relu(x_1) - relu(x_1 - 1): it is flat at the bottom and at the top; each flat piece "
-        "spoils one label.",
-    ),
-    "sum, l1": ("both", "|x_1| + |x_2| is the attack norm itself: one moves along the ray."),
-    "sum, l2": (
-        "-1",
-        "|x_1| + |x_2|: upwards all quadrants gain sqrt(2) eps; downwards compare a point on an "
-        "axis with one on the diagonal.",
-    ),
-    "max, l_inf": ("both", "max(x_1, x_2): move both coordinates by eps, up or down."),
-    "max, l2": (
-        "-1",
-        "max(x_1, x_2): upwards it gains eps; downwards compare x_1 = x_2 with x_2 far below x_1.",
-    ),
+    "sum, l2": ("-1", "Compare a point on an axis with one on the diagonal, for each label."),
+    "max, l_inf": ("both", "Which move changes both coordinates in the best way?"),
+    "max, l2": ("-1", "Compare x_1 = x_2 with x_2 far below x_1, for each label."),
 }
 
 
@@ -280,11 +276,12 @@ def few_points(laws: np.ndarray, m: int) -> None:
     """NotYet if the first law has too many points."""
     count = int((laws[0] > 1e-6).sum())
     if count > m // 2 + 1:
-        raise NotYet(f"For m = {m} the first law has {count} points.")
+        other = int((laws[1] > 1e-6).sum())
+        raise NotYet(f"For m = {m} the first law has {count} points, the second {other}.")
 
 
 def _statistics(rng: Rng) -> list[tuple[np.ndarray]]:
-    return [(rng.standard_normal((m + 2, m)),) for m in (1, 2, 3, 6)]
+    return [(rng.standard_normal((m + 2, m)),) for m in (1, 1, 2, 3, 5, 6)]
 
 
 @two_laws.property("two laws with disjoint supports have the same means", points=2)
@@ -293,20 +290,22 @@ def _(ask: Callable) -> None:
         pair(got, T)
 
 
-@two_laws.property("and a network of width m // 2 + 1 has a neuron for every point of the first")
+@two_laws.property("and the first of them has at most m // 2 + 1 points")
 def _(ask: Callable) -> None:
     for (T,), got in answers(ask, _statistics(ask.rng)):
         few_points(pair(got, T), T.shape[1])
 
 
-def _null(rows: np.ndarray) -> np.ndarray:
+def null_vector(rows: np.ndarray) -> np.ndarray:
+    """A vector orthogonal to all rows."""
     return np.linalg.svd(rows)[2][-1]
 
 
-def _halves(c: np.ndarray) -> np.ndarray:
-    halves = np.array([np.maximum(c, 0), np.maximum(-c, 0)])
-    few = (halves > 1e-12).sum(axis=1)
-    return halves if few[0] <= few[1] else halves[::-1]
+def halves(c: np.ndarray) -> np.ndarray:
+    """Positive and negative part, that with fewer points first."""
+    parts = np.array([np.maximum(c, 0), np.maximum(-c, 0)])
+    few = (parts > 1e-12).sum(axis=1)
+    return parts if few[0] <= few[1] else parts[::-1]
 
 
 def with_ones(T: np.ndarray) -> np.ndarray:
@@ -318,7 +317,7 @@ def with_ones(T: np.ndarray) -> np.ndarray:
     "The vector itself is no law: its positive part is one law, its negative part the other"
 )
 def keeps_the_signs(T):
-    c = _null(with_ones(T))
+    c = null_vector(with_ones(T))
     return np.array([c, -c]) / np.abs(c).sum()
 
 
@@ -327,21 +326,8 @@ def keeps_the_signs(T):
     "the means"
 )
 def forgets_the_mass(T):
-    halves = _halves(_null(T.T))
-    return halves / halves.sum(axis=1, keepdims=True)
-
-
-@two_laws.mistake("The two parts have the same mass, but it is not one yet")
-def forgets_to_normalize(T):
-    return _halves(_null(with_ones(T)))
-
-
-@two_laws.mistake(
-    "Take the part with fewer points first: every point of the first law costs a neuron"
-)
-def takes_the_longer_part(T):
-    halves = _halves(_null(with_ones(T)))[::-1]
-    return halves / halves.sum(axis=1, keepdims=True)
+    parts = halves(null_vector(T.T))
+    return parts / parts.sum(axis=1, keepdims=True)
 
 
 # ------------------------------------------------------------ how much mass one site can get
@@ -404,7 +390,7 @@ def fits_least_squares(T):
     "best"
 )
 def takes_one_vector(T):
-    c = np.abs(_null(with_ones(T)))
+    c = np.abs(null_vector(with_ones(T)))
     return 2 * c / c.sum()
 
 
@@ -433,13 +419,33 @@ def some_masses(rng: Rng, n: int, labels: str = "both") -> np.ndarray:
     return p / p.sum()
 
 
+def slips(p: np.ndarray, K: int, h: float) -> dict[str, np.ndarray]:
+    """What one gets from the masses p by a slip at the end of the way."""
+    later = np.pad(p, ((0, 0), (0, K)))[:, K:]
+    return {
+        "The labels are exchanged": p[::-1],
+        "You are off by the factor h: on the lattice, kappa rises by h from point to point": p * h,
+        "The second differences of F / h are differences of masses, p_j - p_(j+K), not yet the "
+        "masses p_j": p - later,
+    }
+
+
 def rebuilt(ask: Callable, cases: Iterable[tuple[np.ndarray, int, float]]) -> None:
-    """NotYet unless all masses come back."""
-    agree(
-        ask,
-        [((lattice_gaps(p, K, h), K, h), p) for p, K, h in cases],
-        lambda G, K, h: f"the masses for n = {G.shape[1] - 2 * K - 1}, K = {K}, h = {h:g}",
-    )
+    """NotYet unless all masses come back; a slip is named, without a program that rebuilds."""
+    cases = list(cases)
+    asked = answers(ask, [(lattice_gaps(p, K, h), K, h) for p, K, h in cases])
+    given = [
+        np.asarray(numbers(got, p.shape)) for (_, got), (p, _, _) in zip(asked, cases, strict=True)
+    ]
+    known = [slips(*case) for case in cases]
+    for name in known[0]:
+        wrong = [one[name] for one in known]
+        if not all(map(np.allclose, wrong, (p for p, _, _ in cases))) and all(
+            map(np.allclose, given, wrong)
+        ):
+            raise NotYet(f"{name}.")
+    for ((_, K, h), got), (p, _, _) in zip(asked, cases, strict=True):
+        close(got, p, f"the masses for n = {p.shape[1]}, K = {K}, h = {h:g}", 1e-5)
 
 
 _LATTICES = ((5, 2, 0.5), (12, 3, 0.1), (9, 1, 0.25), (4, 6, 1.0))
@@ -462,49 +468,24 @@ def _(ask: Callable) -> None:
     )
 
 
-def _masses_from_ramps(F: np.ndarray, K: int, h: float, n: int) -> np.ndarray:
-    p = np.zeros(n + K)
-    for j in range(n - 1, -1, -1):
-        p[j] = p[j + K] + (F[j] - 2 * F[j + 1] + F[j + 2]) / h
-    return p[:n]
-
-
-def _ramps_from_gaps(G: np.ndarray, K: int) -> np.ndarray:
-    L = G.shape[1]
-    F = np.zeros((2, L))
-    for i in range(L - 2 * K - 2, -1, -1):
-        F[:, i] = G[::-1, i + K] - G[:, i + 2 * K] + F[:, i + 2 * K]
-    return F
-
-
-@rebuild.mistake(
-    "One telescope is missing: the second differences of a ramp function give p_j - p_(j+K), not "
-    "p_j"
-)
-def stops_halfway(G, K, h):
-    n = G.shape[1] - 2 * K - 1
-    F = _ramps_from_gaps(G, K)
-    return (F[:, :n] - 2 * F[:, 1 : n + 1] + F[:, 2 : n + 2]) / h
-
-
 @rebuild.mistake(
     "You read G_+ as if only label +1 had gaps, and G_- as if only label -1 had; each mixes both"
 )
 def reads_one_row_per_label(G, K, h):
     n = G.shape[1] - 2 * K - 1
-    return np.array([_masses_from_ramps(row, K, h, n) for row in G])
+    p = np.zeros((2, n + K))
+    for j in range(n - 1, -1, -1):
+        p[:, j] = p[:, j + K] + (G[:, j] - 2 * G[:, j + 1] + G[:, j + 2]) / h
+    return p[:, :n]
 
 
-@rebuild.mistake("The labels are exchanged")
-def exchanges_the_labels(G, K, h):
+@rebuild.mistake(
+    "You take the second differences of the gaps for masses; a gap mixes both labels, and kappa "
+    "has two kinks"
+)
+def takes_second_differences(G, K, h):
     n = G.shape[1] - 2 * K - 1
-    return np.array([_masses_from_ramps(F, K, h, n) for F in _ramps_from_gaps(G, K)[::-1]])
-
-
-@rebuild.mistake("A second difference is h times a mass; divide by h")
-def forgets_the_step(G, K, h):
-    n = G.shape[1] - 2 * K - 1
-    return np.array([_masses_from_ramps(F, K, 1.0, n) for F in _ramps_from_gaps(G, K)])
+    return (G[:, :n] - 2 * G[:, 1 : n + 1] + G[:, 2 : n + 2]) / h
 
 
 # ---------------------------------------------------------------- one sign is enough, broken
@@ -514,8 +495,8 @@ broken_sign = Check("ex-c7-broken-sign", "twin_laws", ("sign_step",))
 SIGN_STEPS = {
     1: "Step 1 is right: it is the proposition, with the unit weight and s = eps.",
     2: "Step 2 is right: the gap is linear in P; sort the points by their labels.",
-    3: "Step 3 is right: the ramp is zero on the left, and points are finitely many.",
-    5: "Step 5 is right if step 4 is: slopes of a ramp function are masses of intervals.",
+    3: "Step 3 is right: kappa is zero on the left, and points are finitely many.",
+    5: "Step 5 is right if step 4 is: the slope of F is the mass of an interval.",
 }
 
 
@@ -567,22 +548,23 @@ def _(ask: Callable, step: Any) -> None:
 
 
 @broken_sign.mistake(
-    "You move the point with label -1 to the wrong side: its ramp begins eps earlier, so it has to "
-    "lie to the left"
+    "You move the point with label -1 to the wrong side: for which b does its gap begin to grow, "
+    "and for which b that of the other point?"
 )
 def moves_right(eps):
     return np.array([[[0.0, 1.0, 1.0]], [[eps, -1.0, 1.0]]])
 
 
 @broken_sign.mistake(
-    "You leave the point where it is; the two labels have ramps that are eps apart"
+    "You change the label and leave the point where it is; at one point the gaps of the two labels "
+    "do not begin to grow at the same b"
 )
 def flips_the_label(eps):
     return np.array([[[0.0, 1.0, 1.0]], [[0.0, -1.0, 1.0]]])
 
 
 @broken_sign.mistake(
-    "The distance eps is enough: from label to label a ramp moves by eps, not 2 eps"
+    "You move the point too far: compare the arguments of kappa in step 1 for the two labels"
 )
 def moves_too_far(eps):
     return np.array([[[0.0, 1.0, 1.0]], [[-2 * eps, -1.0, 1.0]]])
@@ -611,6 +593,8 @@ def _tent(rows: np.ndarray, eps: float) -> tuple[float, float]:
     kinks = np.unique(-b[w != 0] / w[w != 0])
     if not len(kinks):
         raise NotYet(f"eps = {eps:g}: your function is constant.")
+    apart = np.diff(kinks) > 1e-6 * (1 + np.abs(kinks[1:]))  # -(3 t) / 3 need not be -t
+    kinks = kinks[np.append(True, apart)]
     ends = np.concatenate([[kinks[0] - 1], kinks, [kinks[-1] + 1]])
     f = units(a, w, b, ends)
     slopes = np.diff(f) / np.diff(ends)
@@ -657,7 +641,9 @@ def _two_slopes(left: float, right: float, ends: float) -> np.ndarray:
     return np.array([[height, 0.0, 1.0], [-left, -1.0, top], [-right, 1.0, -top]])
 
 
-@broken_erosion.mistake("Your tent is symmetric; for that one the claim is true")
+@broken_erosion.mistake(
+    "Your tent is symmetric, and so is its robust set: both ends have the same level"
+)
 def is_symmetric(eps):
     return _two_slopes(1.0, 1.0, 2 * eps)
 
@@ -826,7 +812,7 @@ def counts_twice(w, eps, norm):
     return 4 * eps * _best_cut(w) if norm == np.inf else 2 * _degrees(w, eps)
 
 
-@cut_gap.mistake("This is the path norm, an upper bound: no cut contains all edges of a triangle")
+@cut_gap.mistake("You let all edges be cut; no cut contains all three edges of a triangle")
 def charges_every_edge(w, eps, norm):
     return eps * w.sum()
 
@@ -847,7 +833,7 @@ def moves_node_by_node(w, eps, norm):
 
 
 @cut_gap.mistake("You cut for both norms; the sum norm lets only one coordinate move all the way")
-def takes_thecube_for_both(w, eps, norm):
+def cuts_for_both_norms(w, eps, norm):
     return 2 * eps * _best_cut(w)
 
 
@@ -869,13 +855,14 @@ def ends(gaps: np.ndarray, equal: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.array([values.min(), values.max()])
 
 
+def ends_said(gaps: np.ndarray, T: np.ndarray, p: np.ndarray) -> str:
+    """What a case of `swap_interval` is, for a sentence."""
+    return f"the ends for n = {len(gaps)}, m = {T.shape[1]}"
+
+
 def swaps(ask: Callable, cases: Iterable[tuple], oracle: Callable) -> None:
     """NotYet unless the ends are those of the oracle."""
-    agree(
-        ask,
-        [(case, oracle(*case)) for case in cases],
-        lambda gaps, T, p: f"the ends for n = {len(gaps)}, m = {T.shape[1]}",
-    )
+    agree(ask, [(case, oracle(*case)) for case in cases], ends_said)
 
 
 def by_vertices(gaps: np.ndarray, T: np.ndarray, p: np.ndarray) -> np.ndarray:
@@ -898,13 +885,13 @@ def _(ask: Callable) -> None:
     swaps(ask, [some_pool(ask.rng, n, m) for n, m in _POOLS], by_vertices)
 
 
-@swap_interval.property("if the gaps are a combination of the statistics, it is a point")
+@swap_interval.property("also if the gaps are a combination of the statistics, or nearly so")
 def _(ask: Callable) -> None:
-    swaps(
-        ask,
-        [some_pool(ask.rng, n, m, True) for n, m in _POOLS],
-        lambda gaps, T, p: np.full(2, p @ gaps),
-    )
+    pools = [some_pool(ask.rng, n, m, True) for n, m in _POOLS]
+    asked = [(pool, np.full(2, pool[2] @ pool[0])) for pool in pools]
+    gaps, T, p = pools[1]
+    bent = (gaps + 0.3 * ask.rng.uniform(size=len(p)), T, p)
+    agree(ask, [*asked, (bent, by_vertices(*bent))], ends_said)
 
 
 @swap_interval.mistake("The new weights have to sum to one")

@@ -1,13 +1,13 @@
 # ex-blur-pseudo-inverse: at most 4
-# ex-inverse-crime: at most 3
+# ex-inverse-crime: at most 1
 # ex-tikhonov-solve: at most 5
 # ex-landweber-factors: at most 4
-# ex-broken-truncation: at most 2
-# ex-boundary-rates: at most 6
+# ex-broken-truncation: at most 0
+# ex-boundary-rates: at most 4
 # ex-discrepancy-alpha: at most 5
-# ex-discrepancy-saturates: at most 5
+# ex-discrepancy-saturates: at most 3
 # ex-gcv-score: at most 6
-# ex-heartbeat: at most 3
+# ex-heartbeat: at most 1
 """Right for the first examples that come to mind, and wrong for the others."""
 
 import numpy as np

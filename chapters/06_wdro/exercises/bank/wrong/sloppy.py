@@ -1,5 +1,5 @@
 # ex-c6-knapsack: at most 3
-# ex-c6-stairs: at most 3
+# ex-c6-stairs: at most 4
 # ex-c6-square-root: at most 4
 # ex-c6-label-cost: at most 4
 # ex-c6-far-away: at most 0
