@@ -227,7 +227,8 @@ class _Writer:
                 if the_set.written
                 else ""
             )
-            + "Add cells wherever you like.",
+            + "What an exercise asks beyond its answer cells is for yourself and earns no points. "
+            "Add cells wherever you like.",
             "",
             '**Check yourself.** Run `check("…")` below an exercise as often as you like, and '
             "`progress()` for an overview. "
