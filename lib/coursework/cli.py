@@ -53,10 +53,10 @@ Grade everything in FOLDER: a folder or a notebook per student, or a download fr
 Moodle, unpacked. Students' code runs in a sandbox (bubblewrap, Linux); without one the command
 refuses.
 
-OUT gets grades.csv, canvas.csv, feedback/*.html, report.json, and two files for answers in words:
-answers.html shows them with the rubric, marks.csv takes the points. Fill in marks.csv and run the
-same command again: the marks are merged, and only what is new is graded. A run that was
-interrupted goes on in the same way.
+OUT gets grades.csv, canvas.csv, feedback/*.html, report.json, and, for answers in words,
+answers.html and answers.ipynb (with formulas typeset), which show them with the rubric, and
+marks.csv, which takes the points. Fill in marks.csv and run the same command again: the marks are
+merged, and only what is new is graded. A run that was interrupted goes on in the same way.
 """
 
 EPILOG = "exit codes: 0 done; 1 done, and something needs you; 2 not done, see the message"

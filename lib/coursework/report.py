@@ -5,7 +5,7 @@
 | ``grades.csv`` | one row per student: points per exercise, total, what is still to be marked |
 | ``canvas.csv`` | the same total in the form that Canvas imports |
 | ``marks.csv`` | the marking sheet: fill in points and comments, run ``grade`` again |
-| ``answers.html`` | all answers in words, by exercise, with the rubric |
+| ``answers.html``, ``answers.ipynb`` | all answers in words, by exercise, with the rubric |
 | ``feedback/*.html`` | one page per student |
 | ``report.json`` | hashes, seed, versions, every message |
 
@@ -201,9 +201,10 @@ def write(
     roster
         Student -> further columns for Canvas.
     sources
-        Student -> the notebook, for links from ``answers.html``.
+        Student -> the notebook, for ``answers.html``.
     """
     marks, roster = marks or {}, roster or {}
+    to_mark = _to_mark(results, the_set, sources or {})
     pages: dict[str, str] = {}
     for who in sorted(results):
         pages[file_name(who, pages)] = who
@@ -211,7 +212,8 @@ def write(
         "grades.csv": _grades(results, the_set, marks),
         "canvas.csv": _canvas(results, the_set, marks, roster),
         "marks.csv": _sheet(results, the_set, marks),
-        "answers.html": _answers(results, the_set, sources or {}),
+        "answers.html": _answers(the_set, to_mark),
+        "answers.ipynb": _answers_notebook(the_set, to_mark),
         **{
             f"feedback/{name}.html": _feedback(who, results[who], the_set, marks)
             for name, who in pages.items()
@@ -344,20 +346,13 @@ def _words(text: str) -> str:
     return re.sub(r"(?<![\w*])\*([^*\s][^*]*)\*(?![\w*])", r"<em>\1</em>", text)
 
 
-def _answers(
+def _to_mark(
     results: Mapping[str, Result], the_set: Set, sources: Mapping[str, Path | None]
-) -> str:
-    titles = {exercise.label: exercise.title for exercise in the_set.exercises}
-    parts = ["<p>Marks go into <code>marks.csv</code>; then run <code>grade</code> again.</p>"]
+) -> dict[str, list[tuple[str, str, str]]]:
+    """Label -> student, file and answer, for everything that somebody has to read."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
     for written in the_set.written:
-        rows = "".join(
-            f"<tr><td>{_words(what)}</td><td>{points}</td></tr>" for what, points in written.rubric
-        )
-        parts.append(
-            f"<h2>{html.escape(titles[written.label])} ({written.label})</h2>"
-            f"<table><caption>What to look for</caption>"
-            f'<tr><th scope="col">A right answer</th><th scope="col">Points</th></tr>{rows}</table>'
-        )
+        found[written.label] = []
         for who, result in sorted(results.items()):
             answer = result.written.get(written.label)
             if answer == "" or result.status == "missing":
@@ -369,9 +364,47 @@ def _answers(
                 answer = "There is no notebook; look at what was handed in."
             if len(answer) > SHOWN:
                 answer = f"{answer[:SHOWN]}\n[cut off here; the rest is in the notebook]"
-            where = f"<p>{html.escape(str(file))}</p>" if file else ""
+            found[written.label].append((who, str(file or ""), answer))
+    return found
+
+
+def _answers(the_set: Set, to_mark: Mapping[str, Sequence[tuple[str, str, str]]]) -> str:
+    """The answers as they were typed."""
+    titles = {exercise.label: exercise.title for exercise in the_set.exercises}
+    parts = [
+        "<p>Marks go into <code>marks.csv</code>; then run <code>grade</code> again. "
+        "<code>answers.ipynb</code> has the same answers with formulas typeset.</p>"
+    ]
+    for written in the_set.written:
+        rows = "".join(
+            f"<tr><td>{_words(what)}</td><td>{points}</td></tr>" for what, points in written.rubric
+        )
+        parts.append(
+            f"<h2>{html.escape(titles[written.label])} ({written.label})</h2>"
+            f"<table><caption>What to look for</caption>"
+            f'<tr><th scope="col">A right answer</th><th scope="col">Points</th></tr>{rows}</table>'
+        )
+        for who, file, answer in to_mark[written.label]:
+            where = f"<p>{html.escape(file)}</p>" if file else ""
             parts.append(f"<h3>{html.escape(who)}</h3>{where}<pre>{html.escape(answer)}</pre>")
     return _document(f"{the_set.title}: answers to mark", "\n".join(parts))
+
+
+def _answers_notebook(the_set: Set, to_mark: Mapping[str, Sequence[tuple[str, str, str]]]) -> str:
+    """The answers as a notebook of text cells: Jupyter typesets formulas, and runs nothing."""
+    titles = {exercise.label: exercise.title for exercise in the_set.exercises}
+    texts = [f"# {the_set.title}: answers to mark\n\nMarks go into `marks.csv`."]
+    for written in the_set.written:
+        rows = "\n".join(f"- {what}: {points}" for what, points in written.rubric)
+        texts.append(f"## {titles[written.label]} ({written.label})\n\n{rows}")
+        for who, _, answer in to_mark[written.label]:
+            texts += [f"### {html.escape(who)}", answer]
+    cells = [
+        {"cell_type": "markdown", "id": f"cell-{i}", "metadata": {}, "source": text}
+        for i, text in enumerate(texts)
+    ]
+    page = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(page, indent=1, ensure_ascii=False) + "\n"
 
 
 def _message(check: Graded) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from bank import BANK, notebook, small_set
 
@@ -92,6 +93,10 @@ def test_a_class_is_graded_marked_and_graded_again(wall, folder, tmp_path, capsy
     assert table["Zoë Müller"]["to mark"] == MARK and table["Turing, Alan"]["to mark"] == ""
     assert "\\u003cb" not in (page := (out / "answers.html").read_text("utf-8"))
     assert "&lt;b&gt;Obvious.&lt;/b&gt;" in page and "<b>Obvious" not in page
+    typeset = nbformat.read(out / "answers.ipynb", as_version=4)
+    nbformat.validate(typeset)
+    assert {cell.cell_type for cell in typeset.cells} == {"markdown"}
+    assert "By convexity." in [cell.source for cell in typeset.cells]
 
     before = {p.name: p.read_bytes() for p in (out / "feedback").iterdir()}
     assert len(before) == 6
