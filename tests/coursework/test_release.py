@@ -446,6 +446,21 @@ def test_what_students_read_is_plain(name):
             assert not re.search(r"\{[\w:]+\}`|^:\w+:|\{#", cell["source"], re.M)
 
 
+def test_what_is_handed_out_passes_nbval(tmp_path):
+    for name in CHAPTERS:
+        write(real(name), tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval-lax", "--nbval-current-env"]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider", "."], cwd=tmp_path, capture_output=True, text=True
+    )
+    cells = sum(
+        cell["cell_type"] == "code"
+        for file in tmp_path.glob("*.ipynb")
+        for cell in json.loads(file.read_text())["cells"]
+    )
+    assert done.returncode == 0 and f"{cells} passed" in done.stdout, done.stdout[-2000:]
+
+
 @pytest.mark.parametrize(("name", "hours"), [("midterm", 3), ("capstone", 6)])
 def test_the_lists_are_as_long_as_they_say(name, hours):
     the_set = real(name)
