@@ -1,4 +1,4 @@
-"""What every test run shares: the claims ledger's recorder, and a time limit per notebook."""
+"""What every test run shares: the ledger's recorder, a time limit per notebook, the sandbox."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 
 from advreg.claims import Recorder
+from coursework import sandbox
 
 # Threads do not help arrays of this size, and contended threads slow small networks tenfold.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -49,6 +50,15 @@ def claim(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Recorder]]
     empty = [label for label, r in recorders.items() if not r.comparisons]
     if empty or not recorders:
         pytest.fail(f"this witness asserts nothing for {', '.join(empty) or 'any claim'}")
+
+
+@pytest.fixture(scope="session")
+def wall() -> None:
+    """There is a sandbox.  CI fails without one; a reader without bubblewrap is told and skips."""
+    if reason := sandbox.problem():
+        if os.environ.get("CI") or "cannot be found" not in reason:
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

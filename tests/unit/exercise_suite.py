@@ -1,8 +1,8 @@
 """What every chapter's exercises must pass: the tests that ``test_exercises_chNN.py`` inherit.
 
 A chapter subclasses :class:`ExerciseSuite`, names its folder, and adds the tests of what its own
-statements and solutions assert.  That right answers pass and wrong ones are named is not tested
-here: ``coursework prove`` does it for every set.
+statements and solutions assert.  That right answers pass and wrong ones are named is what ``prove``
+asks of every set.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 import nbformat
 
 from coursework.checks import Answers
+from coursework.prove import prove
+from coursework.sets import find, load_modules
 from coursework.sets import load_checks as load_all
-from coursework.sets import load_modules
 
 CHAPTERS = Path(__file__).resolve().parents[2] / "chapters"
 
@@ -83,6 +84,11 @@ class ExerciseSuite:
         said = run_notebook(self.folder)[1]
         assert set(said) == {check.label for check in self.checks}
         assert [s for sentences in said.values() for s in rejected(sentences)] == []
+
+    def test_the_set_is_gradable(self, wall):
+        finding = prove(find(self.folder))
+        assert finding.problems == []
+        assert finding.counts["mutants"] > 50 and finding.counts["known mistakes"] >= 20
 
     # ------------------------------------------------------------ the form of the page
 
