@@ -29,7 +29,7 @@ import numpy as np
 
 from coursework import checks as engine
 from coursework.checks import Answers, Check, Verdict
-from coursework.sets import Exercise, Set
+from coursework.sets import Exercise, Page, Set
 
 __all__ = ["ODD", "Finding", "mutants", "prove"]
 
@@ -173,6 +173,7 @@ class _Chapter:
     folder: Path
     exercises: list[Exercise]
     setup: str
+    whole: bool  # or only some of its exercises are in the set
     names: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -204,7 +205,16 @@ class _Chapter:
         path = self.folder / "bank" / "equivalent_mutants.txt"
         lines = path.read_text().splitlines() if path.exists() else []
         parts = [line.rpartition(" # ") for line in lines if line.strip()]
-        return {label.strip(): reason.strip() for label, _, reason in parts}
+        here = {check.label for check in self.checks}
+        return {
+            label.strip(): reason.strip()
+            for label, _, reason in parts
+            if label.split()[0] in here or self.whole
+        }
+
+
+def _chapter(page: Page, exercises: list[Exercise]) -> _Chapter:
+    return _Chapter(page.folder, exercises, page.setup, len(exercises) == len(page.exercises))
 
 
 # ---------------------------------------------------------------------------------- mutants
@@ -301,7 +311,7 @@ def _right(chapter: _Chapter, seeds: int, finding: Finding) -> None:
             if names is chapter.names
             or any(names.get(n) is not chapter.names.get(n) for n in (c.function, *c.values))
         ]
-        if not changed:
+        if not changed and chapter.whole:
             finding.problems.append(f"{name} answers no exercise")
         for check in changed:
             finding.count("right answers")
@@ -363,7 +373,7 @@ def _wrong(chapter: _Chapter, seeds: int, finding: Finding) -> None:
         if name == "constant":
             limits = {check.label: 0 for check in chapter.checks} | limits
         names = chapter.with_answers(source, name)
-        if not limits:
+        if not limits and chapter.whole:
             finding.problems.append(f"wrong/{name} names no exercise (# ex-...: at most N)")
         for check in chapter.checks:
             if check.label not in limits:
@@ -418,7 +428,9 @@ def _submissions(the_set: Set, chapters: list[_Chapter], finding: Finding) -> No
         finding.problems.append(f"the untouched release scores {blank.score}: {shown}")
     sources = [e.solution for c in chapters for e in c.exercises]
     setups = [_without_checks(c.setup) for c in chapters]
-    more = [(f"right/{n}", [source]) for c in chapters for n, source in c.bank("right").items()]
+    # beside other chapters an answer of the bank could mean another exercise's value by its name
+    bank = chapters[0].bank("right") if len(chapters) == 1 else {}
+    more = [(f"right/{name}", [source]) for name, source in bank.items()]
     for name, extra in [("the solutions", []), *more]:
         finding.count("graded submissions")
         result = grade(_notebook(setups + sources + extra), the_set, seed=1)
@@ -459,8 +471,8 @@ def prove(
     """
     finding, started = Finding(), time.process_time()
     chapters = [
-        _Chapter(p.folder, [e for e in the_set.exercises if e.folder == p.folder], p.setup)
-        for p in the_set.pages
+        _chapter(page, [e for e in the_set.exercises if e.folder == page.folder])
+        for page in the_set.pages
     ]
     steps: list[tuple[str, Callable[[_Chapter], None]]] = [
         ("every exercise is complete", lambda c: _structure(c, finding)),

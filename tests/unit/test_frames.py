@@ -9,7 +9,6 @@ import pytest
 import pywt
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg
-from scipy.integrate import quad
 from scipy.optimize import minimize
 
 from advreg import frames, operators, spectral
@@ -80,10 +79,9 @@ def test_wrapped_filters_are_summed_over_the_periods(size: int, wavelet: str) ->
             step = np.zeros((length // 2, length))
             for k in range(length // 2):
                 for n, value in enumerate(h):
-                    step[k, (2 * k + n) % length] += value
+                    step[k, (2 * k + n + 1 - len(h) // 2) % length] += value
             taps[name] = step @ low
-        rows = basis[scales == np.log2(length)]
-        assert_allclose(abs(rows @ taps["high"].T).max(axis=0), 1, atol=1e-10)
+        assert_allclose(basis[scales == np.log2(length)], taps["high"], atol=1e-12)
         low, length = taps["low"], length // 2
 
 
@@ -176,19 +174,18 @@ def test_derivative_energy_of_db3_from_its_connection_coefficients() -> None:
 
 
 def test_derivative_energy_of_db4_by_the_fourier_transform() -> None:
+    """The integral of xi^2 |psi^(xi)|^2 / (2 pi).  The trapezoidal rule is exact, because the
+    autocorrelation of psi has compact support; only the tail is missing."""
     bank = pywt.Wavelet("db4")
-    n = np.arange(8)
+    xi = 0.2 * np.arange(20_000)
 
-    def squared(xi: float) -> float:
-        value = abs(np.exp(-0.5j * xi * n) @ bank.rec_hi) ** 2 / 2
-        for j in range(2, 30):
-            value *= abs(np.exp(-1j * xi * n / 2**j) @ bank.rec_lo) ** 2 / 2
-        return xi**2 * value / np.pi
+    def response(taps: list[float], j: int) -> np.ndarray:
+        return np.abs(np.exp(-1j * np.outer(xi / 2**j, np.arange(8))) @ taps) ** 2 / 2
 
-    ends = 4 * np.pi * np.arange(0, 26)
-    total = sum(quad(squared, a, b, epsrel=1e-6)[0] for a, b in zip(ends, ends[1:], strict=False))
-    # what is left out decays like the frequency to the power 2 - 2 * 1.77...
-    assert_allclose(frames.derivative_energy("db4", 60), total, rtol=5e-3)
+    density = xi**2 * response(bank.rec_hi, 1) / np.pi
+    for j in range(2, 30):
+        density *= response(bank.rec_lo, j)
+    assert_allclose(frames.derivative_energy("db4", 60), 0.2 * density.sum(), rtol=1e-4)
 
 
 def test_derivative_energy_increases_and_converges_from_db3_on() -> None:
@@ -214,8 +211,7 @@ def test_bounds_are_the_extreme_quotients_on_the_span(seed: int) -> None:
     assert_allclose([lower, upper], linalg.eigvalsh(u @ u.T)[[-4, -1]], rtol=1e-10)
     x = linalg.orth(u.T) @ rng.standard_normal((4, 2000))
     quotients = ((u @ x) ** 2).sum(axis=0) / (x**2).sum(axis=0)
-    assert lower <= quotients.min() < 1.5 * lower
-    assert 0.8 * upper < quotients.max() <= upper
+    assert lower <= quotients.min() and quotients.max() <= upper
     assert_allclose(frames.condition(u), upper / lower)
     dual = Frame(u, u, np.ones(9)).dual
     assert_allclose(frames.bounds(dual), (1 / upper, 1 / lower), rtol=1e-10)
@@ -290,7 +286,7 @@ def test_frame_checks_its_arrays() -> None:
         (eye, eye, np.ones(2)),
         (eye, eye, [1, 0, 1]),
         (eye, eye, [1, np.nan, 1]),
-        (eye * np.inf, eye, np.ones(3)),
+        (np.full((3, 3), np.inf), eye, np.ones(3)),
         (eye[0], eye, np.ones(3)),
         (eye, eye, np.ones(3), [0, 1]),
     ]
@@ -321,8 +317,10 @@ def test_vaguelettes_need_a_wavelet_in_the_sobolev_space() -> None:
         growth[wavelet] = frames.condition(large.v) / frames.condition(small.v)
         ratio = [large.kappa[large.scales == j].mean() for j in (2, 3, 4, 5)]
         steps = np.divide(ratio[:-1], ratio[1:])
-        expected = np.sqrt(2) if wavelet == "haar" else 2.0
-        assert_allclose(steps, expected, rtol=0.01 if wavelet != "db2" else 0.08)
+        if wavelet == "db2":  # on its way to 2 there is a logarithm
+            assert (steps > 1.7).all() and (steps < 1.95).all()
+        else:  # 3%: the finest levels feel the grid
+            assert_allclose(steps, np.sqrt(2) if wavelet == "haar" else 2.0, rtol=0.03)
     assert growth["haar"] > 4 and growth["db2"] > 1.5
     assert growth["db3"] < 1.25 and growth["sym8"] < 1.01
 
@@ -426,7 +424,8 @@ def test_decoupled_gains_of_a_union_average_the_two_reconstructions(stationary: 
     cx = np.exp(-np.minimum(distance, 1 - distance) / 0.1)
     if not stationary:
         cx *= np.outer(1 + 2 * (t > 0.6), 1 + 2 * (t > 0.6))
-    noise = 1e-6
+    centre = np.eye(64) - 1 / 64
+    cx, noise = centre @ cx @ centre, 1e-6
     gains = [frames.decoupled_gains(f, cx, noise) for f in (first, second, both)]
     y = np.random.default_rng(7).standard_normal((5, 64))
     singles = [f.reconstruct(y, g) for f, g in zip((first, second), gains, strict=False)]
@@ -436,7 +435,9 @@ def test_decoupled_gains_of_a_union_average_the_two_reconstructions(stationary: 
         frames.gain_risk(f, g, cx, noise) for f, g in zip((first, second, both), gains, strict=True)
     ]
     # the parallelogram identity, with the maps written out
-    difference = np.subtract(*(f.dual.T * g @ f.v for f, g in zip((first, second), gains)))  # noqa: B905
+    difference = np.subtract(
+        *(f.dual.T * g @ f.v for f, g in zip((first, second), gains, strict=False))
+    )
     apart = np.trace(difference @ (matrix @ cx @ matrix.T + noise * np.eye(64)) @ difference.T)
     assert_allclose(risks[2], (risks[0] + risks[1]) / 2 - apart / 4, rtol=1e-9)
     joint = frames.gain_risk(both, frames.joint_gains(both, cx, noise), cx, noise)
