@@ -123,6 +123,8 @@ def _natural(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 1 (something needs you) or 2 (it was not done)."""
     given = _parser().parse_args(arguments)
+    for library in ("OMP", "OPENBLAS", "MKL"):  # small arrays: threads contend more than they help
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):  # a name in letters that the terminal does not know
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="replace")
@@ -301,7 +303,7 @@ def _summary(out: Path, results: Mapping[str, Result], stale: Sequence[str]) -> 
         print(f"a check is broken: {printable(what)}")
     if stale:
         print(f"changed since they were marked, mark them again: {', '.join(stale)}")
-    print(f"{out}: grades.csv, canvas.csv, answers.html, marks.csv, feedback, report.json")
+    print(f"{out}: grades.csv, canvas.csv, marks.csv, answers.html, answers.ipynb, feedback")
     return 1 if found["grader-error"] or broken or stale else 0
 
 
