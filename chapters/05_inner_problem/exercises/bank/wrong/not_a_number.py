@@ -20,7 +20,7 @@ import numpy as np
 
 def _spoilt(right):
     def answer(*args):
-        out = np.array(right(*args), float)
+        out = np.asarray(right(*args)).astype(float)
         out.flat[-1] = np.nan if out.size > 1 else np.inf
         return out
 
