@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     one = command("release", RELEASE, "write the notebook for students")
     one.add_argument("--out", type=Path, default=Path("dist"), help="folder (default: dist)")
     one.add_argument("--force", action="store_true", help="replace a file that differs")
-    one.add_argument("--dry-run", action="store_true", help="say what would be written")
+    one.add_argument("--dry-run", action="store_true", help="list the exercises, write nothing")
 
     one = command("grade", GRADE, "grade a folder of submissions")
     one.add_argument("folder", metavar="FOLDER", type=Path, help="where the submissions are")
@@ -169,6 +169,9 @@ def _release(given: argparse.Namespace, the_set: Set) -> int:
     page = release.target(the_set, given.out)
     if given.dry_run:
         release.release(the_set)
+        for one in the_set.exercises:
+            size = f"{one.minutes:>3} min {one.points:>3} points"
+            print(f"{one.label:<26} {one.kind:<12} {size}  {one.title}")
         state = "would be replaced, if it differs" if page.exists() else "would be written"
         print(f"{page} {state}: {len(the_set.exercises)} exercises, {the_set.points} points")
         return 0

@@ -191,6 +191,8 @@ def test_nothing_is_run_without_a_sandbox(folder, tmp_path, monkeypatch, capsys)
 def test_release_and_prove(wall, tmp_path, capsys):
     release = ["release", "ch90", *ROOT, "--out", tmp_path]
     assert run(*release, "--dry-run") == 0 and not list(tmp_path.iterdir())
+    said = capsys.readouterr().out
+    assert all(exercise.label in said for exercise in small_set().exercises)
     assert run(*release) == 0
     first = (tmp_path / "ch90.ipynb").read_bytes()
     assert run(*release) == 0 and (tmp_path / "ch90.ipynb").read_bytes() == first
