@@ -316,3 +316,13 @@ def test_every_hostile_file_begins_with_the_same_guard(tmp_path: Path) -> None:
         assert "only the sandbox may run it" in done.stderr, file.name
         assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_says_what_the_limits_are():
+    page = (Path(__file__).parents[2] / "chapters" / "appendix" / "grading.md").read_text("utf-8")
+    limits = Limits()
+    times = (limits.cell_seconds, limits.call_seconds, limits.total_seconds)
+    assert "Cells have {:g} seconds, calls {:g}, a submission {:g};".format(*times) in page
+    memory, count = limits.memory_mb / 1000, limits.processes
+    assert f"the whole tree of processes has {memory:g} GB and {count} processes" in page
+    assert "64 MB of scratch space" in page and str(64 * sandbox.MB) in sandbox.command(limits)
