@@ -36,6 +36,7 @@ __all__ = [
     "ecg",
     "mnist",
     "photograph",
+    "photographs",
     "shepp_logan",
     "shepp_logan_sinogram",
     "white_noise",
@@ -128,6 +129,68 @@ def photograph(size: int = 256) -> Array:
     picture = camera() / 255.0
     size = _integer(size, "size", 2, picture.shape[0])
     return np.clip(resize_local_mean(picture, (size, size)), 0.0, 1.0)
+
+
+def photographs(size: int = 128) -> dict[str, Array]:
+    """Return eleven real photographs in grey, by name, in alphabetical order.
+
+    They ship with scikit-image (astronaut, camera, chelsea, coffee, coins, moon, motorcycle), with
+    PyWavelets (aero, ascent) and with scikit-learn (china, by danielbuechele, and flower, by
+    vultilion, both CC BY 2.0): nothing is downloaded.  Of each we take the largest square around
+    the centre; colours become the luminance 0.2125 R + 0.7154 G + 0.0721 B; each pixel of the
+    result is the mean grey value of the area it covers, which also averages away some of the
+    noise of the camera.  ``camera`` is :func:`photograph`.
+
+    Parameters
+    ----------
+    size : int
+        Number of rows and of columns, 2 to 300, the side of the smallest square.
+
+    Returns
+    -------
+    dict of arrays, shape (size, size), float64
+        Grey values in [0, 1], 0 black.
+
+    Raises
+    ------
+    ValueError
+        If `size` is not an integer from 2 to 300.
+    """
+    import pywt.data
+    import skimage.data
+    from skimage.transform import resize_local_mean
+    from sklearn.datasets import load_sample_image
+
+    size = _integer(size, "size", 2, 300)
+    pictures = {
+        "aero": pywt.data.aero(),
+        "ascent": pywt.data.ascent(),
+        "astronaut": skimage.data.astronaut(),
+        "camera": skimage.data.camera(),
+        "chelsea": skimage.data.chelsea(),
+        "china": load_sample_image("china.jpg"),
+        "coffee": skimage.data.coffee(),
+        "coins": skimage.data.coins(),
+        "flower": load_sample_image("flower.jpg"),
+        "moon": skimage.data.moon(),
+        "motorcycle": skimage.data.stereo_motorcycle()[0],
+    }
+    return {
+        name: np.clip(resize_local_mean(_central_square(_grey(picture)), (size, size)), 0.0, 1.0)
+        for name, picture in pictures.items()
+    }
+
+
+def _grey(picture: NDArray[np.uint8]) -> Array:
+    """Grey values in [0, 1] of a picture of 8 bits, with or without colours."""
+    values = picture / 255.0
+    return values if values.ndim == 2 else values @ np.array([0.2125, 0.7154, 0.0721])
+
+
+def _central_square(picture: Array) -> Array:
+    side = min(picture.shape)
+    top, left = (np.array(picture.shape) - side) // 2
+    return picture[top : top + side, left : left + side]
 
 
 def shepp_logan(size: int = 128, *, oversampling: int = 4) -> Array:

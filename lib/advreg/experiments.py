@@ -998,9 +998,11 @@ def prepare(out: Path, content: Mapping[str, Any]) -> Path | None:
     Raises
     ------
     ValueError
-        If `out` holds another result, its folder does not exist, or the runs that are kept belong
-        to another command.
+        If `out` is a folder or holds another result, its folder does not exist, or the runs that
+        are kept belong to another command.
     """
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder: name a file in it")
     if out.exists():
         old = load(out)
         if all(old.get(k) == v for k, v in content.items() if k not in ("command", "versions")):
@@ -1056,7 +1058,7 @@ def seed_arguments(
     add("--out", type=Path, required=True, metavar="FILE", help="the result, such as plane.json")
     for name, (least, default), what in (
         ("--epochs", epochs, "of every training"),
-        ("--images", images, "samples that are judged"),
+        ("--images", images, "number of samples"),
     ):
         add(name, type=whole_number(least), metavar="N", help=f"{what}; default: {default}")
     args = parser.parse_args(argv)

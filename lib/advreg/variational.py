@@ -35,19 +35,23 @@ from advreg.operators import Operator
 
 __all__ = [
     "SPARSITY_SMOOTHING",
+    "Attack",
     "Learned",
     "LogCosh",
     "PlugAndPlay",
     "Potential",
     "Quadratic",
+    "Robust",
     "SmoothedL1",
     "Solution",
+    "attack",
     "autoregressive",
     "autoregressive_power",
     "denoise",
     "filter_gradient",
     "fit_quadratic",
     "learn_filters",
+    "learn_under_attack",
     "least_quadratic_risk",
     "offset_bias",
     "piecewise_constant",
@@ -476,10 +480,12 @@ def _wilson(target: Array) -> Array:
     lag = np.arange(t)
     k = np.zeros(t)
     k[0] = math.sqrt(2 * np.abs(target).sum())
-    error = math.inf
+    error, least, best = math.inf, math.inf, k
     for _ in range(100):
         correlation = np.correlate(k, k, "full")[t - 1 :]
         miss = float(np.abs(correlation - target).max())
+        if miss < least:  # a step through a nearly singular system may lose what was reached
+            least, best = miss, k
         if miss >= error and miss < 1e-13:  # rounding has the last word
             break
         error = miss
@@ -488,7 +494,7 @@ def _wilson(target: Array) -> Array:
         jacobian += np.where(mirrored < t, k[np.minimum(mirrored, t - 1)], 0.0)
         # Zeros on the circle make the last systems singular; the step is then of least norm.
         k = k + np.linalg.lstsq(jacobian, target - correlation, rcond=None)[0]
-    return k
+    return best
 
 
 # ------------------------------------------------------------------------------ potentials
@@ -1048,6 +1054,241 @@ def tv_filters(ndim: int) -> Array:
     if ndim == 2:
         return np.array([[[-1.0, 1.0], [0.0, 0.0]], [[-1.0, 0.0], [1.0, 0.0]]])
     raise ValueError(f"ndim must be 1 (signals) or 2 (images), got {ndim!r}")
+
+
+# ------------------------------------------------------------------------- filters under attack
+
+
+class Attack(NamedTuple):
+    """Attacked data.
+
+    Attributes
+    ----------
+    y : array, shape (..., N) or (..., H, W)
+        The data with their perturbation e, ||e|| <= radius for every sample.
+    error : array of the shape of the batch
+        ||x_hat(y + e) - target||^2, summed over the grid: of the perturbations that were tried,
+        the largest value, and so a lower bound of the maximum.
+    """
+
+    y: Array
+    error: Array
+
+
+def attack(
+    y: ArrayLike,
+    target: ArrayLike,
+    filters: ArrayLike,
+    potential: Potential,
+    radius: float,
+    *,
+    steps: int = 20,
+    start: ArrayLike | None = None,
+    tol: float = 1e-7,
+) -> Attack:
+    """Search the e with ||e|| <= radius that makes ||x_hat(y + e) - target||^2 largest.
+
+    Parameters
+    ----------
+    y, target : array, shape (..., N) or (..., H, W)
+        Data and truths, of one shape; leading axes are a batch, attacked sample by sample.
+    filters : array, shape (J, taps) or (J, h, w)
+    potential : Potential
+    radius : float
+        Length of e in the Euclidean norm of the whole signal or image, at least 0.
+    steps : int
+        Number of ascent steps, at least 0.  With 0 the starts are compared and nothing else.
+    start : array of the shape of `y`, optional
+        Perturbations where the ascent begins, scaled to the length `radius`; by default, and
+        where a sample of `start` is 0, the residual x_hat(y) - target, or if that is 0 as well,
+        a constant.
+    tol : float
+        Tolerance of the denoising problems; see :func:`denoise`.
+
+    Returns
+    -------
+    Attack
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`denoise`, or if a parameter is out of its range.
+
+    Notes
+    -----
+    Ascent along the gradient of 1/2 ||x_hat(y + e) - target||^2 in e, H^-1 (x_hat - target) with
+    the Hessian H of :func:`filter_gradient`: the Jacobian of x_hat is H^-1, symmetric.  A step
+    has the length s radius in that direction and ends on the sphere; s starts at 1 and, sample
+    by sample, doubles if the error grew; else the step is taken back and s is divided by four.
+    The end is compared with the two constant perturbations.  So the error is at least that of
+    the start and of both constants.  The problem is not concave: the global maximum is not
+    guaranteed.  Source: this book, chapter 4.
+    """
+    k = _filters(filters)
+    _same_shape(y=np.asarray(y), target=np.asarray(target))
+    data, batch = _batch(y, k, "y")
+    truth, _ = _batch(target, k, "target")
+    length, limit = number(radius, "radius", 0.0), integer(steps, "steps", 0)
+    _known(potential)
+    problem = _Attacked(data, truth, k, potential, number(tol, "tol", 0.0, strict=True))
+    if start is None:
+        begin = problem.residual()
+    else:
+        _same_shape(y=np.asarray(y), start=np.asarray(start))
+        begin, _ = _batch(start, k, "start")
+    begin = np.where(_columns(begin.any(axis=tuple(range(1, k.ndim))), begin), begin, 1.0)
+    e, stride = length * _unit(begin), np.ones(len(data))
+    error, x = problem.evaluate(e)
+    for _ in range(limit if length > 0 else 0):
+        ascent = _columns(stride, e) * _unit(problem.gradient(x))
+        trial = length * _unit(e / length + ascent)
+        new, z = problem.evaluate(trial, x)
+        better = new > error
+        e[better], error[better], x[better] = trial[better], new[better], z[better]
+        stride *= np.where(better, 2, 0.25)
+    for sign in (-1, 1):
+        trial = np.full_like(data, sign * length / math.sqrt(data[0].size))
+        new, _ = problem.evaluate(trial)
+        better = new > error
+        e[better], error[better] = trial[better], new[better]
+    return Attack((data + e).reshape(np.shape(y)), error.reshape(batch))
+
+
+def _columns(values: Array, like: Array) -> Array:
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _unit(e: Array) -> Array:
+    """Scale every sample to norm 1, except 0."""
+    size = np.sqrt((e * e).reshape(len(e), -1).sum(axis=1))
+    return e / _columns(np.where(size > 0, size, 1.0), e)
+
+
+class _Attacked:
+    """Errors and their gradients in the perturbation, for fixed filters."""
+
+    def __init__(
+        self, data: Array, truth: Array, filters: Array, potential: Potential, tol: float
+    ) -> None:
+        self._maps = _Convolution(filters, data.shape[1:])
+        self._data, self._truth = data, self._maps.spectrum_of(truth)
+        self._potential, self._tol = potential, tol
+
+    def residual(self) -> Array:
+        _, x = self.evaluate(np.zeros_like(self._data))
+        return self._maps.samples_of(x - self._truth)
+
+    def evaluate(self, e: Array, start: Spectrum | None = None) -> tuple[Array, Spectrum]:
+        y = self._maps.spectrum_of(self._data + e)
+        x, *_ = _descend(
+            self._maps, y, y if start is None else start, self._potential, self._tol, 10_000
+        )
+        return self._maps.norm(x - self._truth) ** 2, x
+
+    def gradient(self, x: Spectrum) -> Array:
+        curvature = self._potential.second(self._maps.apply(x))
+        residual = x - self._truth
+        return self._maps.samples_of(_solve_hessian(self._maps, curvature, residual, self._tol))
+
+
+class Robust(NamedTuple):
+    """Filters trained under attack.
+
+    Attributes
+    ----------
+    filters : array, shape (count, taps) or (count, h, w)
+        Those of the least of `losses`.
+    losses : array, shape (steps + 1,)
+        Half the mean squared error per sample under the attacks found, at the start and after
+        every step: lower bounds of the adversarial loss.
+    y : array of the shape of the data
+        The attacked data of `filters`.
+    """
+
+    filters: Array
+    losses: Array
+    y: Array
+
+
+def learn_under_attack(
+    x: ArrayLike,
+    y: ArrayLike,
+    start: ArrayLike,
+    *,
+    potential: Potential,
+    radius: float,
+    steps: int = 60,
+    rate: float = 0.02,
+    attack_steps: int = 5,
+    tol: float = 1e-6,
+    progress: bool = False,
+) -> Robust:
+    """Minimize mean max over ||e|| <= radius of 1/2 ||x_hat(y + e) - x||^2 / size over filters.
+
+    Parameters
+    ----------
+    x, y : array, shape (..., N) or (..., H, W)
+        Truths and data, of one shape; every sample is attacked with the same radius.
+    start : array, shape (count, taps) or (count, h, w)
+        The first filters, such as those of :func:`learn_filters`.
+    potential : Potential
+    radius : float
+        As for :func:`attack`.
+    steps : int
+        Steps in the filters, at least 1.
+    rate : float
+        Length of a step in every tap, positive; it falls linearly to 0 over the steps.
+    attack_steps : int
+        Ascent steps before each step in the filters, at least 1.
+    tol : float
+        Tolerance of the denoising problems; see :func:`denoise`.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Robust
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`attack`, or if a parameter is out of its range.
+
+    Notes
+    -----
+    Alternates :func:`attack`, from its default start, and a step of Adam with the gradient of
+    :func:`filter_gradient` at the attacked data.  Where the attack is the only maximizer, that
+    is the gradient of the adversarial loss (Danskin).  Guaranteed is only that `losses` are
+    attained by perturbations of the ball, and that the filters returned have the least of them:
+    neither player is proved to be optimal, and a stronger attack may find more.  With few ascent
+    steps filters can learn to mislead this attack and no other: judge them by a longer one.
+    Filters that are zero stay zero.
+    Source: D. Kingma and J. Ba, ICLR 2015 (Adam); this book, chapter 4.
+    """
+    k = _filters(start).copy()
+    truth, data = finite(x, "x"), finite(y, "y")
+    _same_shape(x=truth, y=data)
+    limit, ascents = integer(steps, "steps", 1), integer(attack_steps, "attack_steps", 1)
+    length = number(rate, "rate", 0.0, strict=True)
+    mean, square = np.zeros_like(k), np.zeros_like(k)
+    losses: list[float] = []
+    with tqdm(total=limit, disable=not progress, desc="learning under attack") as bar:
+        for step in range(limit + 1):
+            attacked = attack(data, truth, k, potential, radius, steps=ascents, tol=tol).y
+            loss, gradient, _ = filter_gradient(attacked, truth, k, potential, tol=tol)
+            if not losses or loss < min(losses):
+                best = k.copy(), attacked
+            losses.append(loss)
+            if step == limit:
+                break
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.99 * square + 0.01 * gradient**2
+            slope = mean / (1 - 0.9 ** (step + 1))
+            size = np.sqrt(square / (1 - 0.99 ** (step + 1)))
+            k -= length * (1 - step / limit) * slope / (size + 1e-12)
+            bar.set_postfix(loss=f"{loss:.5g}", refresh=False)
+            bar.update()
+    return Robust(best[0], np.array(losses), best[1])
 
 
 # --------------------------------------------------------------------------- plug and play

@@ -41,6 +41,53 @@ def test_photograph_is_the_mean_grey_value_of_each_area():
     assert odd.mean() == pytest.approx(full.mean(), abs=1e-10)
 
 
+def test_photographs_are_those_of_the_packages():
+    pictures = data.photographs(96)
+    assert list(pictures) == sorted(pictures) and len(pictures) == 11
+    for name, picture in pictures.items():
+        assert picture.shape == (96, 96) and picture.dtype == np.float64, name
+        assert picture.min() >= 0 and picture.max() <= 1, name
+        assert picture.std() > 0.03, name
+    # no two of them are the same picture, upside down or not
+    flat = np.array([p - p.mean() for p in pictures.values()])
+    for view in (flat, flat[:, ::-1], flat[:, :, ::-1]):
+        scaled = [v.reshape(11, -1) for v in (flat, view)]
+        scaled = [v / np.linalg.norm(v, axis=1)[:, None] for v in scaled]
+        likeness = np.abs(scaled[0] @ scaled[1].T) - np.eye(11)
+        assert likeness.max() < 0.9
+    np.testing.assert_allclose(pictures["camera"], data.photograph(96), atol=1e-14)
+
+
+def test_photographs_are_mean_grey_values_of_the_central_square():
+    import skimage.data
+    from skimage.color import rgb2gray
+
+    cat = rgb2gray(skimage.data.chelsea())  # 300 x 451
+    square = cat[:, 75:375]
+    np.testing.assert_allclose(data.photographs(300)["chelsea"], square, atol=1e-12)
+    blocks = square.reshape(100, 3, 100, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(data.photographs(100)["chelsea"], blocks, atol=1e-12)
+    coins = skimage.data.coins()[:, 40:343] / 255  # 303 x 384, an odd number of columns left over
+    assert data.photographs(150)["coins"].mean() == pytest.approx(coins.mean(), abs=1e-10)
+
+
+def test_photographs_need_no_network(monkeypatch):
+    """scikit-image fetches some pictures; these lie in its package, and pooch is not asked."""
+    import socket
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("photographs() opened a connection")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert len(data.photographs(2)) == 11
+
+
+@pytest.mark.parametrize("size", [1, 301, 8.0, "8", None, True])
+def test_photographs_of_other_sizes_are_refused(size):
+    with pytest.raises(ValueError, match="size must be an integer 2 to 300; got"):
+        data.photographs(size)
+
+
 @pytest.mark.parametrize("size", [2, 64, 101])
 def test_shepp_logan_range_and_shape(size):
     image = data.shepp_logan(size)

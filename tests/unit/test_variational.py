@@ -159,6 +159,16 @@ def test_the_spectral_factor_reflects_the_zeros_of_a_polynomial(taps: int) -> No
         assert_allclose(factor, expected, atol=1e-7 * np.abs(k).max())
 
 
+def test_the_spectral_factor_survives_double_zeros_that_rounding_moves() -> None:
+    generator = rng(0)
+    for _ in range(100):
+        taps = int(generator.integers(3, 7))
+        k = np.convolve([1.0, -2.0, 1.0], [1.0, *generator.uniform(-0.3, 0.3, taps - 3)])
+        k += 1e-12 * generator.standard_normal(taps)
+        factor = variational.spectral_factor(variational.spectrum(k[None], 64), taps)
+        assert_allclose(factor, k, atol=2e-2)
+
+
 def test_the_spectral_factor_survives_zeros_on_the_circle_and_degenerate_spectra() -> None:
     for k, atol in [([1, -1], 3e-8), ([1, 0, 1], 3e-8), ([1, -2, 1], 1e-3), ([3], 1e-14)]:
         k = np.array(k, dtype=float)
@@ -398,6 +408,137 @@ def test_images_teach_filters_of_sum_zero() -> None:
     assert 2 * learned.losses[-1] < 0.8 * 0.09
 
 
+# ------------------------------------------------------------------------- filters under attack
+
+
+def attacked_error(k, dense, potential, given, truth):
+    """||x_hat - truth||^2 and its gradient in the data, by dense Newton steps."""
+    z = denoise(given, k, potential, tol=1e-11).x.ravel()
+    hessian = np.eye(z.size) + dense.T @ (potential.second(dense @ z)[:, None] * dense)
+    return ((z - truth.ravel()) ** 2).sum(), 2 * np.linalg.solve(hessian, z - truth.ravel())
+
+
+@pytest.mark.parametrize("potential", POTENTIALS, ids=str)
+@pytest.mark.parametrize(("shape", "grid"), SHAPES)
+def test_the_ascent_direction_is_the_gradient_of_finite_differences(shape, grid, potential) -> None:
+    k, y, dense = problem(shape, grid, (2,))
+    truth = rng(8).standard_normal(y.shape)
+    inner = variational._Attacked(y, truth, k, potential, 1e-12)
+    error, x = inner.evaluate(np.zeros_like(y))
+    for i in range(2):
+        value, exact = attacked_error(k, dense, potential, y[i], truth[i])
+        assert error[i] == pytest.approx(value, rel=1e-9)
+        assert_allclose(2 * inner.gradient(x)[i].ravel(), exact, atol=1e-8)
+
+        def moved(z: np.ndarray, i: int = i) -> float:
+            return ((denoise(z, k, potential, tol=1e-12).x - truth[i]) ** 2).sum()
+
+        numeric = differences(moved, y[i]).ravel()
+        assert np.abs(exact - numeric).max() <= 1e-6 * np.abs(numeric).max()
+
+
+@pytest.mark.parametrize("radius", [0.3, 2.0])
+@pytest.mark.parametrize(("shape", "grid"), SHAPES)
+def test_attacks_find_what_a_general_optimizer_finds(shape, grid, radius) -> None:
+    k, y, dense = problem(shape, grid, (1,))
+    truth, potential = rng(8).standard_normal(y.shape), SmoothedL1(0.1)
+    found = variational.attack(y, truth, k, potential, radius, steps=60)
+    axes = tuple(range(1, y.ndim))
+    assert (np.sqrt(((found.y - y) ** 2).sum(axis=axes)) <= radius * (1 + 1e-12)).all()
+    for i in range(1):
+
+        def minus(u: np.ndarray, i: int = i) -> tuple[float, np.ndarray]:
+            size = np.linalg.norm(u)
+            e = radius * u / size
+            value, slope = attacked_error(k, dense, potential, y[i] + e.reshape(grid), truth[i])
+            slope = radius / size * (slope - slope @ u * u / size**2)
+            return -value, -slope
+
+        starts = rng(i).standard_normal((3, y[0].size))
+        best = max(-minimize(minus, u, jac=True, method="BFGS").fun for u in starts)
+        assert found.error[i] >= best * (1 - 1e-4)
+        value, _ = attacked_error(k, dense, potential, found.y[i], truth[i])
+        assert found.error[i] == pytest.approx(value, rel=1e-6)
+
+
+def test_the_worst_case_of_a_quadratic_denoiser_is_that_of_its_secular_equation() -> None:
+    k, y, dense = problem((2, 3), (7,), (3,))
+    truth = rng(8).standard_normal(y.shape)
+    found = variational.attack(y, truth, k, Quadratic(), 0.7, steps=200, tol=1e-10)
+    gain = np.linalg.inv(np.eye(7) + dense.T @ dense)
+    value, basis = np.linalg.eigh(gain @ gain)
+    for given, true, error in zip(y, truth, found.error, strict=True):
+        residual = gain @ given - true
+        b = basis.T @ (gain @ residual)
+
+        def dual(log: float, b: np.ndarray = b, residual: np.ndarray = residual) -> float:
+            lam = value.max() + math.exp(log)
+            return residual @ residual + lam * 0.49 + (b**2 / (lam - value)).sum()
+
+        exact = minimize_scalar(dual, bounds=(-15, 10), method="bounded").fun
+        assert error == pytest.approx(exact, rel=1e-6)
+
+
+def test_attacks_are_never_weaker_than_constants_and_never_worse_than_their_start() -> None:
+    x, y = jumps(count=6)
+    k = np.array([[0.3, -0.35, 0.02]])
+    for steps in (0, 1, 5):
+        found = variational.attack(y, x, k, L1, 3.0, steps=steps)
+        start = rng(3).standard_normal(y.shape)
+        begun = variational.attack(y, x, k, L1, 3.0, steps=steps, start=start)
+        start *= 3 / np.linalg.norm(start, axis=1, keepdims=True)
+        floor = ((denoise(y + start, k, L1).x - x) ** 2).sum(axis=1)
+        assert (begun.error >= floor - 1e-5).all()
+        for c in (-3 / 8, 3 / 8):
+            constant = ((denoise(y + c, k, L1).x - x) ** 2).sum(axis=1)
+            assert (found.error >= constant - 1e-5).all() and (begun.error >= constant - 1e-5).all()
+        again = ((denoise(found.y, k, L1).x - x) ** 2).sum(axis=1)
+        assert_allclose(found.error, again, rtol=1e-6)
+
+
+def test_attacks_of_radius_zero_and_on_perfect_fits() -> None:
+    x, y = jumps(count=2)
+    k = 0.4 * tv_filters(1)
+    none = variational.attack(y, x, k, L1, 0.0)
+    assert_array_equal(none.y, y)
+    assert_allclose(none.error, ((denoise(y, k, L1).x - x) ** 2).sum(axis=1), rtol=1e-6)
+    flat = np.full((1, 8), 2.0)
+    found = variational.attack(flat, flat, k, L1, 1.0)  # the residual is 0: a constant is worst
+    assert found.error[0] == pytest.approx(1.0, abs=1e-6)
+    alone = variational.attack(y[0], x[0], k, L1, 1.0)
+    assert alone.y.shape == (64,) and alone.error.shape == ()
+    both = variational.attack(y, x, k, L1, 1.0)
+    assert alone.error == pytest.approx(both.error[0], rel=1e-9)
+
+
+def test_training_under_attack_returns_the_best_filters_it_saw() -> None:
+    x, y = jumps(count=6, size=32)
+    start = 0.2 * tv_filters(1)
+    settings = {"potential": L1, "radius": 1.0, "steps": 25}
+    robust = variational.learn_under_attack(x, y, start, **settings)
+    assert robust.losses.shape == (26,) and robust.filters.shape == (1, 2)
+    assert robust.losses.min() < 0.95 * robust.losses[0]
+
+    def loss(k: np.ndarray) -> float:
+        return float(variational.attack(y, x, k, L1, 1.0, steps=40).error.mean()) / 64
+
+    assert robust.losses.min() == pytest.approx(loss(robust.filters), rel=1e-3)
+    attacked = ((denoise(robust.y, robust.filters, L1).x - x) ** 2).mean() / 2
+    assert robust.losses.min() == pytest.approx(attacked, rel=1e-4)
+    # a search that knows the adversarial loss only, along the strength of the difference
+    strength = minimize_scalar(
+        lambda w: loss(w * tv_filters(1)), bounds=(0.05, 1.5), method="bounded"
+    )
+    assert robust.losses.min() <= strength.fun * (1 + 2e-3)
+    assert_array_equal(
+        robust.filters, variational.learn_under_attack(x, y, start, **settings).filters
+    )
+    images = variational.learn_under_attack(
+        np.zeros((2, 4, 4)), np.ones((2, 4, 4)), np.ones((1, 2, 2)), potential=L1, radius=1, steps=1
+    )
+    assert images.y.shape == (2, 4, 4)
+
+
 # --------------------------------------------------------------------------- plug and play
 
 
@@ -551,6 +692,27 @@ BAD = [
         "between",
     ),
     (lambda: variational.filter_gradient(Y, Y[:1], K, L1), ValueError, "one shape"),
+    (lambda: variational.attack(Y, Y[:1], K, L1, 1), ValueError, "one shape"),
+    (lambda: variational.attack(Y, Y, K, L1, -1), ValueError, "radius"),
+    (lambda: variational.attack(Y, Y, K, L1, 1, steps=-1), ValueError, "steps"),
+    (lambda: variational.attack(Y, Y, K, L1, 1, start=Y[:1]), ValueError, "one shape"),
+    (lambda: variational.attack(Y, Y, K, abs, 1), TypeError, "potential"),
+    (lambda: variational.attack(Y, Y, K, L1, 1, tol=0), ValueError, "tol"),
+    (
+        lambda: variational.learn_under_attack(Y, Y, K, potential=L1, radius=-1),
+        ValueError,
+        "radius",
+    ),
+    (
+        lambda: variational.learn_under_attack(Y, Y, K, potential=L1, radius=1, rate=0),
+        ValueError,
+        "rate",
+    ),
+    (
+        lambda: variational.learn_under_attack(Y, Y[:1], K, potential=L1, radius=1),
+        ValueError,
+        "one shape",
+    ),
     (
         lambda: variational.learn_filters(Y, Y, count=1, taps=3, potential=L1, seed=0, start=K),
         ValueError,
