@@ -1,8 +1,8 @@
 """Tables about coursework that are generated from its sources.
 
-``{coursework-sets}`` lists what can be assigned, ``{coursework-syllabus} six`` and ``twelve`` lay
-out a course week by week, ``{coursework-bank}`` shows what the grader gave to the submissions that
-it is tested with.
+``{coursework-sets}`` lists what can be assigned, ``{coursework-syllabus} chapters`` and ``weeks``
+lay out a course week by week, ``{coursework-bank}`` shows what the grader gave to the submissions
+that it is tested with.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class CourseworkSyllabus(SphinxDirective):
         root = Path(self.env.srcdir) / "chapters"
         lines = ["```{list-table}", ":header-rows: 1", ":class: claims", ":widths: 9 51 8 22 10"]
         lines += ["", *table_row("Week", "Read", "min", "Set", "min")]
-        if self.arguments[0] == "six":
+        if self.arguments[0] == "chapters":
             chapters = sorted(root.glob("[0-9]*_*/exercises/exercises.ipynb"))
             weeks = [
                 (f"ch{path.parts[-3][:2]}:first", sorted(path.parents[1].glob("0*.ipynb")))
