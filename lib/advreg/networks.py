@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from advreg._checks import integer
+from advreg._checks import integer, number
 
-__all__ = ["ACTIVATIONS", "cnn", "mlp"]
+__all__ = ["ACTIVATIONS", "cnn", "mlp", "wide_resnet"]
 
 #: Name -> the layer, and the gain of its initialization (see :func:`mlp`).
 ACTIVATIONS: dict[str, tuple[type[nn.Module], float]] = {
@@ -149,6 +150,152 @@ def cnn(
     return _drawn(layers, activation, init, generator, device, dtype)
 
 
+def wide_resnet(
+    depth: int,
+    widen: int,
+    classes: int,
+    *,
+    channels: int = 3,
+    size: int = 32,
+    activation: str = "relu",
+    dropout: float = 0.0,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> nn.Sequential:
+    r"""The wide residual network WRN-depth-widen for square images.
+
+    A 3x3 convolution with 16 filters; three groups of n = (depth - 4) / 6 residual blocks, with
+    16 k, 32 k and 64 k filters, k = `widen`, of which the first block of the second and of the
+    third group has stride 2; batch normalization and activation; the mean over the remaining
+    size/4 x size/4 pixels; one linear layer.  A block maps x to::
+
+        a = phi(N1(x))
+        S(x) + W2 * D(phi(N2(W1 * a))),   S(x) = x      if x has the shape of the result,
+                                          S(x) = V * a  otherwise,
+
+    with the activation phi, batch normalizations N1 and N2, 3x3 convolutions W1 (which has the
+    stride of the block) and W2, a 1x1 convolution V of the same stride, and dropout D.  No
+    convolution has a bias.
+
+    Parameters
+    ----------
+    depth : int
+        6 n + 4 with n >= 1, as 10, 16, 22, 28, 34: the number of convolutions, V included (one
+        less for widen = 1, where the first group needs no V).
+    widen : int
+        The factor k; 1 is the ordinary pre-activation network of that depth.
+    classes : int
+        Number of classes, C.
+    channels, size : int
+        Shape of the input (channels, size, size); size is a multiple of 4.  No weight depends on
+        it: the network also takes images of other sizes, which the last mean evens out.
+    activation : str
+        One of `ACTIVATIONS`, the same everywhere.
+    dropout : float
+        Share of the numbers that D sets to zero, at least 0 and below 1, in training mode only.
+        Its masks, unlike the weights, come from torch's global random numbers.
+    generator, device, dtype
+        As in :func:`mlp`.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Maps (B, channels, size, size) to logits of shape (B, classes).  For c channels it has
+        144 c + 32 + C + 64 k C + (448 n + 2560) k + (96768 n - 22784) k^2 parameters, for k = 1
+        256 fewer: 2,748,890 for WRN-16-4, 36,479,194 for WRN-28-10 and 46,160,474 for WRN-34-10
+        with 3 channels and 10 classes.  The weights of a seed do not depend on `dropout`.
+
+    Raises
+    ------
+    ValueError
+        If depth is not 6 n + 4, size no multiple of 4, another of the whole numbers not
+        positive, dropout not in [0, 1), `dtype` not a floating type, or the name unknown.
+    TypeError
+        If `generator` is not a torch.Generator, or `dropout` no number.
+
+    Notes
+    -----
+    Initialization of the authors' code: weights of a convolution normal with mean 0 and variance
+    gain^2 / (its filters x pixels of its kernel), which keeps the size of the gradient on its way
+    back (He et al. 2015; gain^2 = 2 for ReLU, and see `ACTIVATIONS`); batch normalizations with
+    weight 1 and bias 0; the linear layer uniform on +- 1 / sqrt(64 k) with bias 0.
+
+    The loss in training mode couples the samples of a batch: attack in evaluation mode, as
+    :mod:`advreg.attacks` does.  A batch of one image of size 4 cannot be normalized, and torch
+    refuses it in training mode.
+
+    Source: cf. Zagoruyko and Komodakis (2016), Wide residual networks, BMVC; read: their code
+    (``models/wide-resnet.lua`` and ``models/utils.lua``).
+    """
+    depth, widen = integer(depth, "depth", 10), integer(widen, "widen", 1)
+    classes, channels = integer(classes, "classes", 1), integer(channels, "channels", 1)
+    if depth % 6 != 4:
+        raise ValueError(
+            f"depth must be 6 n + 4 with n >= 1 blocks in each group, as 10, 16, 22, 28 or 34; "
+            f"got {depth}"
+        )
+    if integer(size, "size", 4) % 4:
+        raise ValueError(
+            f"size must be a multiple of 4, because the side of the image is halved twice; "
+            f"got {size}"
+        )
+    dropout = number(dropout, "dropout", 0.0)
+    if dropout >= 1:
+        raise ValueError(
+            f"dropout is the share of numbers set to zero: at least 0 and below 1; got {dropout:g}"
+        )
+    act, gain = _activation(activation)
+    _source(generator, dtype)
+    layers = OrderedDict[str, nn.Module](conv=_conv(channels, 16, 3))
+    inputs = 16
+    for group, (filters, stride) in enumerate(((16, 1), (32, 2), (64, 2)), start=1):
+        outputs = filters * widen
+        blocks = [_Block(inputs, outputs, stride, act, dropout)]
+        blocks += [_Block(outputs, outputs, 1, act, dropout) for _ in range(depth // 6 - 1)]
+        layers[f"group{group}"] = nn.Sequential(*blocks)
+        inputs = outputs
+    layers |= {"norm": nn.BatchNorm2d(inputs), "act": act(), "mean": nn.AdaptiveAvgPool2d(1)}
+    layers |= {"flatten": nn.Flatten(), "linear": _bare(nn.Linear, inputs, classes)}
+    model = nn.Sequential(layers)
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_out = layer.out_channels * layer.weight[0, 0].numel()
+            _draw(layer.weight, "normal", gain / math.sqrt(fan_out), generator, dtype)
+        elif isinstance(layer, nn.Linear):
+            _draw(layer.weight, "uniform", 1 / math.sqrt(inputs), generator, dtype)
+            _draw(layer.bias, "zero", 0.0, generator, dtype)
+    return model.to(device, dtype)
+
+
+class _Block(nn.Module):
+    """The residual block of :func:`wide_resnet`: (B, inputs, r, c) to (B, outputs, r/s, c/s)."""
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, act: type[nn.Module], dropout: float
+    ) -> None:
+        super().__init__()
+        self.norm1, self.act1 = nn.BatchNorm2d(inputs), act()
+        self.conv1 = _conv(inputs, outputs, 3, stride)
+        self.norm2, self.act2 = nn.BatchNorm2d(outputs), act()
+        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.conv2 = _conv(outputs, outputs, 3)
+        same = inputs == outputs and stride == 1
+        self.shortcut = None if same else _conv(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = self.act1(self.norm1(x))
+        inner = self.act2(self.norm2(self.conv1(active)))
+        if self.dropout is not None:
+            inner = self.dropout(inner)
+        return (x if self.shortcut is None else self.shortcut(active)) + self.conv2(inner)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
+    padding = kernel // 2
+    return _bare(nn.Conv2d, inputs, outputs, kernel, stride=stride, padding=padding, bias=False)
+
+
 # ----------------------------------------------------------------------- initialization
 
 
@@ -163,7 +310,35 @@ def _bare(layer: type[nn.Module], *args: int, **kwargs: int | bool) -> nn.Module
     return nn.utils.skip_init(layer, *args, device="cpu", **kwargs)
 
 
+def _source(generator: torch.Generator, dtype: torch.dtype) -> None:
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            "generator must be a torch.Generator, as torch.Generator().manual_seed(0); "
+            f"got {type(generator).__name__}"
+        )
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating type of torch, got {dtype!r}")
+
+
 @torch.no_grad()
+def _draw(
+    parameter: nn.Parameter,
+    law: str,
+    scale: float,
+    generator: torch.Generator,
+    dtype: torch.dtype,
+) -> None:
+    """Draw a parameter in float64: normal of deviation `scale`, uniform on +- `scale`, or zero."""
+    draw = torch.empty(parameter.shape, dtype=torch.float64, device=generator.device)
+    if law == "uniform":
+        draw.uniform_(-scale, scale, generator=generator)
+    elif law == "normal":
+        draw.normal_(0.0, scale, generator=generator)
+    else:
+        draw.zero_()
+    parameter.data = draw.to("cpu", dtype)
+
+
 def _drawn(
     layers: Sequence[nn.Module],
     activation: str,
@@ -174,24 +349,16 @@ def _drawn(
 ) -> nn.Sequential:
     if init not in INITIALIZATIONS:
         raise ValueError(f"unknown init {init!r}; accepted are {', '.join(INITIALIZATIONS)}")
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(
-            "generator must be a torch.Generator, as torch.Generator().manual_seed(0); "
-            f"got {type(generator).__name__}"
-        )
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"dtype must be a floating type of torch, got {dtype!r}")
+    _source(generator, dtype)
     weighted = [layer for layer in layers if isinstance(layer, (nn.Linear, nn.Conv2d))]
     for layer in weighted:
         gain = 1.0 if layer is weighted[-1] else _activation(activation)[1]
         fan_in = layer.weight[0].numel()
         for parameter in layer.parameters():
-            draw = torch.empty(parameter.shape, dtype=torch.float64, device=generator.device)
             if init == "torch":
-                draw.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
+                _draw(parameter, "uniform", 1 / math.sqrt(fan_in), generator, dtype)
             elif parameter is layer.weight:
-                draw.normal_(0.0, gain / math.sqrt(fan_in), generator=generator)
+                _draw(parameter, "normal", gain / math.sqrt(fan_in), generator, dtype)
             else:
-                draw.zero_()
-            parameter.data = draw.to("cpu", dtype)
+                _draw(parameter, "zero", 0.0, generator, dtype)
     return nn.Sequential(*layers).to(device, dtype)

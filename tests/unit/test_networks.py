@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from advreg.networks import ACTIVATIONS, cnn, mlp
+from advreg import data, networks
+from advreg.attacks import Ball, loss_and_gradient, pgd
+from advreg.networks import ACTIVATIONS, cnn, mlp, wide_resnet
+from advreg.training import evaluate, fit, pgd_training, standard
 
 torch.set_num_threads(1)
 
@@ -110,6 +114,7 @@ def test_convolutions_count_their_inputs():
         lambda g, **kw: mlp((6, 5, 3), generator=g, **kw),
         lambda g, **kw: cnn(1, 8, 3, batch_norm=True, generator=g, **kw),
         lambda g, **kw: cnn(1, 8, 3, init="torch", generator=g, **kw),
+        lambda g, **kw: wide_resnet(10, 1, 3, size=8, dropout=0.5, generator=g, **kw),
     ],
 )
 def test_only_the_generator_counts(build):
@@ -142,6 +147,19 @@ def test_one_generator_gives_different_networks_in_turn():
         (lambda: cnn(1, 1, 10, generator=seeded()), "at least 2"),
         (lambda: cnn(0, 8, 10, generator=seeded()), "at least 1"),
         (lambda: cnn(1, 8, 10, activation="sine", generator=seeded()), "relu, leaky_relu"),
+        (lambda: wide(depth=12), "6 n"),
+        (lambda: wide(depth=28.0), "depth must be an integer"),
+        (lambda: wide(depth=4), "at least 10"),
+        (lambda: wide(widen=0), "widen must be an integer of at least 1"),
+        (lambda: wide(classes=0), "classes must"),
+        (lambda: wide(channels=0), "channels must"),
+        (lambda: wide(size=30), "multiple of 4"),
+        (lambda: wide(size=0), "size must"),
+        (lambda: wide(activation="sine"), "relu, leaky_relu"),
+        (lambda: wide(dropout=1), "below 1"),
+        (lambda: wide(dropout=-0.1), "dropout must be one number at least 0"),
+        (lambda: wide(dropout=math.nan), "dropout must be finite"),
+        (lambda: wide(dtype=torch.int64), "floating"),
     ],
 )
 def test_refused(build, message):
@@ -152,3 +170,222 @@ def test_refused(build, message):
 def test_a_seed_is_no_generator():
     with pytest.raises(TypeError, match="must be a torch"):
         mlp((3, 2), generator=0)
+    with pytest.raises(TypeError, match="must be a torch"):
+        wide(generator=0)
+    with pytest.raises(TypeError, match="dropout must hold real numbers"):
+        wide(dropout="half")
+
+
+# ----------------------------------------------------------------- wide residual networks
+
+
+def wide(depth=10, widen=1, classes=10, *, seed=0, **options):
+    options = {"channels": 1, "size": 8, "generator": seeded(seed)} | options
+    return wide_resnet(depth, widen, classes, **options)
+
+
+def unsettled(model, seed=0):
+    """The model with every batch normalization away from its start, as if trained."""
+    generator = seeded(seed)
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.weight.data.uniform_(0.5, 1.5, generator=generator)
+            layer.running_var.uniform_(0.5, 1.5, generator=generator)
+            layer.bias.data.normal_(0, 0.3, generator=generator)
+            layer.running_mean.normal_(0, 0.3, generator=generator)
+    return model
+
+
+def by_hand(state, x, n, phi, training=False, dropout=0.0):
+    """Logits from a state dict, which is emptied, with torch's functions and nothing else."""
+    state = {k: v.clone() for k, v in state.items() if not k.endswith("num_batches_tracked")}
+
+    def norm(x, name):
+        mean, var, weight, bias = (
+            state.pop(f"{name}.{k}") for k in ("running_mean", "running_var", "weight", "bias")
+        )
+        return F.batch_norm(x, mean, var, weight, bias, training)
+
+    x = F.conv2d(x, state.pop("conv.weight"), padding=1)
+    for group, block in itertools.product((1, 2, 3), range(n)):
+        name, stride = f"group{group}.{block}", 2 if group > 1 and block == 0 else 1
+        a = phi(norm(x, f"{name}.norm1"))
+        b = F.conv2d(a, state.pop(f"{name}.conv1.weight"), stride=stride, padding=1)
+        b = F.dropout(phi(norm(b, f"{name}.norm2")), dropout, training)
+        b = F.conv2d(b, state.pop(f"{name}.conv2.weight"), padding=1)
+        if b.shape != x.shape:
+            x = F.conv2d(a, state.pop(f"{name}.shortcut.weight"), stride=stride)
+        x = x + b
+    x = phi(norm(x, "norm")).mean(dim=(2, 3))
+    logits = x @ state.pop("linear.weight").T + state.pop("linear.bias")
+    assert not state  # every weight was used, so there is no other shortcut
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("depth", "widen", "parameters"),
+    [(16, 4, 2_748_890), (28, 10, 36_479_194), (34, 10, 46_160_474)],
+)
+def test_wide_resnet_counts_of_the_literature(depth, widen, parameters, monkeypatch):
+    monkeypatch.setattr(networks, "_draw", lambda *arguments: None)  # takes no memory, nor time
+    assert count(wide_resnet(depth, widen, 10, generator=seeded())) == parameters
+
+
+@pytest.mark.parametrize(
+    ("depth", "widen", "millions"),
+    [(40, 1, 0.6), (40, 2, 2.2), (40, 4, 8.9), (16, 8, 11.0), (22, 8, 17.2)],
+)
+def test_wide_resnet_counts_of_the_paper(depth, widen, millions, monkeypatch):
+    monkeypatch.setattr(networks, "_draw", lambda *arguments: None)
+    assert round(count(wide_resnet(depth, widen, 10, generator=seeded())) / 1e6, 1) == millions
+
+
+@pytest.mark.parametrize(
+    ("depth", "widen", "classes", "channels"), [(10, 1, 10, 1), (10, 2, 3, 2), (22, 1, 2, 3)]
+)
+def test_wide_resnet_counts_of_the_docstring(depth, widen, classes, channels):
+    model, n, k = wide(depth, widen, classes, channels=channels), (depth - 4) // 6, widen
+    expected = 144 * channels + 32 + classes + 64 * k * classes + (448 * n + 2560) * k
+    expected += (96768 * n - 22784) * k**2 - (256 if k == 1 else 0)
+    assert count(model) == expected
+    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    assert len(convolutions) == depth - (k == 1)  # what "depth" counts
+    assert all(layer.bias is None for layer in convolutions)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("depth", "widen", "channels", "size", "name", "phi"),
+    [
+        (10, 1, 1, 8, "relu", F.relu),
+        (10, 2, 3, 12, "softplus", F.softplus),
+        (16, 2, 1, 8, "tanh", torch.tanh),
+    ],
+)
+def test_wide_resnet_is_the_formula(depth, widen, channels, size, name, phi, training):
+    options = {"channels": channels, "size": size, "activation": name, "dtype": torch.float64}
+    model = unsettled(wide(depth, widen, 5, **options)).train(training)
+    x = torch.randn(4, channels, size, size, generator=seeded(1), dtype=torch.float64)
+    expected = by_hand(model.state_dict(), x, (depth - 4) // 6, phi, training)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_wide_resnet_drops_between_its_convolutions_in_training_only():
+    """The masks are torch's own: with its seed, they are the same by hand."""
+    model = unsettled(wide(16, dropout=0.3, dtype=torch.float64))
+    x = torch.rand(4, 1, 8, 8, generator=seeded(1), dtype=torch.float64)
+    state = model.state_dict()
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        expected = by_hand(state, x, 2, F.relu, True, 0.3)
+        torch.manual_seed(3)
+        torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-12)
+    model.eval()
+    torch.testing.assert_close(
+        model(x), by_hand(model.state_dict(), x, 2, F.relu), rtol=1e-10, atol=0
+    )
+    plain = wide(16, dtype=torch.float64).state_dict()
+    assert list(plain) == list(state)
+    assert all(torch.equal(plain[k], state[k]) for k in plain if "conv" in k or "linear" in k)
+
+
+def test_wide_resnet_halves_the_side_twice():
+    model = wide(16, 2, 7, channels=3, size=32).eval()
+    sides = []
+    for name in ("conv", "group1", "group2", "group3"):
+        getattr(model, name).register_forward_hook(lambda _, x, y: sides.append(tuple(y.shape[1:])))
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    assert sides == [(16, 32, 32), (32, 32, 32), (64, 16, 16), (128, 8, 8)]
+    assert wide(size=4).eval()(torch.zeros(1, 1, 4, 4)).shape == (1, 10)
+
+
+def test_wide_resnet_sees_samples_one_by_one_in_evaluation():
+    model = unsettled(wide(channels=2, dtype=torch.float64)).eval()
+    x = torch.randn(5, 2, 8, 8, generator=seeded(1), dtype=torch.float64)
+    logits, order = model(x), torch.tensor([3, 0, 4, 1, 2])
+    torch.testing.assert_close(model(x[order]), logits[order])
+    torch.testing.assert_close(torch.cat([model(one[None]) for one in x]), logits)
+    assert model(x[:0]).shape == (0, 10)
+    assert not torch.allclose(unsettled(wide(channels=2, dtype=torch.float64))(x), logits)
+
+
+def test_wide_resnet_is_invariant_under_shifts_of_the_coarsest_pixel():
+    """What the mean over all pixels does, for a patch whose trace does not reach the border."""
+    model = unsettled(wide(size=80, dtype=torch.float64)).eval()
+    patch = torch.randn(5, 5, generator=seeded(1), dtype=torch.float64)
+    x = torch.zeros(5, 1, 80, 80, dtype=torch.float64)
+    for image, shift in zip(x, (0, 1, 2, 4, 8), strict=True):
+        image[0, 34 + shift : 39 + shift, 34 + shift : 39 + shift] = patch
+    logits = model(x)
+    gap = (logits - logits[0]).abs().amax(dim=1)
+    assert (gap[3:] < 1e-12).all() and (gap[1:3] > 1e-6).all()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_wide_resnet_starts_as_in_the_code_of_its_authors(name):
+    model = wide(10, 2, 50, channels=3, activation=name)
+    gain = {"tanh": 5 / 3, "leaky_relu": math.sqrt(2 / 1.0001)}.get(name, math.sqrt(2))
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            weight, entries = layer.weight, layer.weight.numel()
+            target = gain / math.sqrt(layer.out_channels * layer.kernel_size[0] ** 2)
+            assert abs(weight.std().item() - target) < 4 * target / math.sqrt(2 * entries)
+            assert abs(weight.mean().item()) < 4 * target / math.sqrt(entries)
+            fourth = (weight / target).pow(4).mean().item()  # 3 for a normal law
+            assert abs(fourth - 3) < 4 * math.sqrt(96 / entries)
+        elif isinstance(layer, nn.BatchNorm2d):
+            assert (layer.weight == 1).all() and not layer.bias.any()
+            assert (layer.running_var == 1).all() and not layer.running_mean.any()
+    bound = 1 / math.sqrt(128)
+    assert 0.99 * bound < model.linear.weight.abs().max() <= bound
+    assert model.linear.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+    assert not model.linear.bias.any()
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu"])
+def test_the_gradient_reaches_every_parameter_of_a_wide_resnet(name):
+    model = wide(16, 2, activation=name, dropout=0.1, dtype=torch.float64)
+    x = torch.rand(8, 1, 8, 8, generator=seeded(1), dtype=torch.float64, requires_grad=True)
+    F.cross_entropy(model(x), torch.arange(8)).backward()
+    for g in [x.grad, *(p.grad for p in model.parameters())]:
+        assert g.isfinite().all() and (g != 0).double().mean() > 0.9
+
+
+def test_a_wide_resnet_is_attacked_as_any_network():
+    model = unsettled(wide(dtype=torch.float64))  # in training mode: attacks switch it
+    x = torch.rand(3, 1, 8, 8, generator=seeded(1), dtype=torch.float64)
+    y, before = torch.tensor([1, 2, 3]), [b.clone() for b in model.buffers()]
+    losses, g = loss_and_gradient(model, x, y)
+    v = torch.randn(x.shape, generator=seeded(2), dtype=torch.float64)
+    up, down = (loss_and_gradient(model, x + h * v, y)[0] for h in (1e-6, -1e-6))
+    torch.testing.assert_close((up - down) / 2e-6, (g * v).sum(dim=(1, 2, 3)), rtol=1e-4, atol=0)
+    attack = pgd(model, x, y, Ball(0.1), steps=5, generator=seeded())
+    assert ((attack.points - x).abs() <= 0.1 + 1e-12).all()
+    assert (loss_and_gradient(model, attack.points, y)[0] > losses).all()
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("schedule", [standard(), pgd_training(2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fit_trains_a_wide_resnet_on_digits(schedule, dtype):
+    digits = data.digits(np.random.default_rng(0), train=32)
+    model = wide(dtype=dtype, dropout=0.1).eval()
+    before = weights(model)
+    options = {"epochs": 1, "batch": 8, "lr": 0.05, "device": "cpu", "progress": False}
+    history = fit(model, digits.train_x, digits.train_y, Ball(0.05), schedule, **options)
+    assert np.isfinite(history.loss).all() and not torch.equal(weights(model), before)
+    assert not any(module.training for module in model.modules())
+    assert model.norm.num_batches_tracked == 4  # of the updates; the attacks leave no trace
+    assert 0 <= evaluate(model, digits.test_x[:50], digits.test_y[:50]) <= 1
+
+
+def test_a_wide_resnet_learns_its_digits():
+    digits = data.digits(np.random.default_rng(0), train=32)
+    model = wide()
+    options = {"epochs": 15, "batch": 16, "lr": 0.1, "device": "cpu", "progress": False}
+    history = fit(model, digits.train_x, digits.train_y, Ball(0.05), standard(), **options)
+    assert history.loss[-1] < 0.5 < 2 < history.loss[0]  # log 10 = 2.3 where nothing is known
+    assert evaluate(model, digits.train_x, digits.train_y) > 0.8
+    assert evaluate(model, digits.test_x[:300], digits.test_y[:300]) > 0.3
