@@ -127,7 +127,7 @@ def scores(pictures, trials, halves, filters):
         tried = {
             "wavelets": [psnr(shrink(noisy, level, w), pictures) for w in ("haar", "db2", "db3")],
             "isotropic": [psnr(isotropic_long(noisy, s), pictures) for s in choices],
-            "tv": [psnr(framed(noisy, s, TV, level), pictures) for s in choices],
+            "tv": [psnr(framed(noisy, s, TV, 2 * level), pictures) for s in choices],
         }
         score[level, "isotropic, every strength"] = tried["isotropic"]
         for i, half in enumerate(halves):
@@ -145,8 +145,8 @@ def scores(pictures, trials, halves, filters):
             # the gain of one filter, on the reflected picture: twice as wide, twice as high
             lam = np.abs(np.fft.fft2(k[0], s=(192, 192))) ** 2
             found["quadratic"] = np.fft.ifft2(np.fft.fft2(data_wide) / (1 + lam)).real[:, :96, :96]
-            s = pick(lambda z, s, k=filters[i], d=level: framed(z, s, k, d), choices, x, y)
-            found["learned"] = framed(test, s, filters[i], level)
+            s = pick(lambda z, s, k=filters[i], d=level: framed(z, s, k, 2 * d), choices, x, y)
+            found["learned"] = framed(test, s, filters[i], 2 * level)
             values = {name: psnr(estimate, truth) for name, estimate in found.items()}
             best = {n: int(np.argmax([v[half].mean() for v in xs])) for n, xs in tried.items()}
             values |= {name: xs[best[name]][~half] for name, xs in tried.items()}
@@ -168,7 +168,7 @@ def test_real_denoising(claim, scores) -> None:
         c.at_most(f"|quadratic minus spectral|, level {level}, dB", abs(few), 0.4)
         c.at_most(f"|wavelets minus TV|, {level}, dB", abs(gap["wavelets"].mean()), 0.7)
         c.at_most(f"|isotropic minus TV|, {level}, dB", abs(gap["isotropic"].mean()), 0.7)
-        c.at_most(f"|learned minus TV|, {level}, dB", abs(gap["learned"].mean()), 0.3)
+        c.at_most(f"|learned minus TV|, {level}, dB", abs(gap["learned"].mean()), 0.4)
 
 
 def test_real_library(claim, pictures, trials, halves, scores) -> None:
@@ -194,7 +194,7 @@ def test_real_library(claim, pictures, trials, halves, scores) -> None:
         c.at_most(f"|pyproximal minus our TV|, level {level}, dB", abs(gap.mean()), 0.4)
         c.at_least(f"its range over the pictures, level {level}, dB", np.ptp(gap), 0.3)
 
-    n, step = 96, 1.75  # exact in single precision, in which pyproximal keeps its step
+    n = 96
     blur = operators.gaussian_blur((n, n), 1.5)
     y = blur.forward(pictures[3]) + 0.01 * np.random.default_rng(650).standard_normal((n, n))
     op = pylops.FunctionOperator(
@@ -208,19 +208,18 @@ def test_real_library(claim, pictures, trials, halves, scores) -> None:
     def denoiser(z, tau=None):
         return convex(z, 0.002, TV, tol=1e-6)
 
-    for steps in (1, 25):
-        theirs = PlugAndPlay(
-            pyproximal.L2(Op=op, b=y.ravel()),
-            denoiser,
-            (n, n),
-            x0=np.zeros(n**2),
-            solver=ProximalGradient,
-            tau=step,
-            niter=steps,
-        ).reshape(n, n)
-        ours = variational.plug_and_play(blur, y, denoiser, step=step, iterations=steps, tol=0.0).x
-        c.at_most(f"plug-and-play, {steps} steps", np.abs(theirs - ours).max(), 1e-11)
-        c.at_least(f"the same, distance from zero, {steps}", np.abs(ours).max(), 0.1)
+    def difference(step, steps):
+        options = {"x0": np.zeros(n**2), "solver": ProximalGradient, "tau": step, "niter": steps}
+        theirs = PlugAndPlay(pyproximal.L2(Op=op, b=y.ravel()), denoiser, (n, n), **options)
+        ours = variational.plug_and_play(blur, y, denoiser, step=step, iterations=steps, tol=0.0)
+        c.at_least(f"plug-and-play, {steps} steps, distance from zero", np.abs(ours.x).max(), 0.1)
+        return np.abs(theirs.reshape(n, n) - ours.x).max()
+
+    # pyproximal keeps the step in single precision: 1.75 is exact there, 1.8 is not
+    c.at_most("plug-and-play, 1 step of 1.75", difference(1.75, 1), 1e-11)
+    c.at_most("plug-and-play, 25 steps of 1.75", difference(1.75, 25), 1e-11)
+    c.at_most("plug-and-play, 1 step of 1.8", difference(1.8, 1), 1e-6)
+    c.at_least("plug-and-play, 1 step of 1.8, again", difference(1.8, 1), 1e-9)
 
 
 @pytest.fixture(scope="module")
