@@ -51,7 +51,16 @@ from tqdm import tqdm
 from advreg import attacks, data, networks, training
 from advreg import device as devices
 
-__all__ = ["EXPERIMENTS", "Setting", "column", "load", "main", "settings"]
+__all__ = [
+    "EXPERIMENTS",
+    "Setting",
+    "autoattack",
+    "column",
+    "load",
+    "main",
+    "schedule",
+    "settings",
+]
 
 #: What the thresholds of dynamic training are compared with in the result `methods`, in nats.
 LEVELS = (0.05, 0.1, 0.2, 0.5, 2.0)
@@ -86,7 +95,7 @@ class Setting:
 
     def schedule(self) -> training.Schedule:
         """The training method, a schedule of :mod:`advreg.training`."""
-        return _schedule(self.method, self.epochs)
+        return schedule(self.method, self.epochs)
 
 
 # What a data set needs by default; the command line changes epochs and network.
@@ -104,14 +113,34 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def _schedule(method: str, epochs: int) -> training.Schedule:
+def schedule(method: str, epochs: int) -> training.Schedule:
     """The schedule of a method's name, such as "pgd-10", "dynamic-0.5" or "LH".
 
     Thresholds fall to 0, and the curriculum reaches ten steps, at 5/6 of the epochs.  L is one
     step of a quarter of the radius and H ten of them, both from a random start.
+
+    Parameters
+    ----------
+    method : str
+        "standard", "fgsm", "fgsm-rs", "pgd-K", "curriculum", "switch", "warm-up",
+        "warm-up-short", "dynamic-C", "stepped-C" and "normalized-C" (dynamic training; the first
+        step is always taken; thresholds of the normalised FOSC), "gradient-penalty-W", or two of
+        the letters L and H, one for each half; K is a number of steps, C a threshold (nats; of
+        the normalised FOSC a number between 0 and 1), W a weight.
+    epochs : int
+        Length of the training, at least 1.
+
+    Returns
+    -------
+    callable, epoch -> advreg.training.Inner
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or its number out of range.
     """
     ramp = max(1, round(epochs * 5 / 6))
-    kind, _, value = method.partition("-")
+    kind, _, value = method.rpartition("-")
     if method == "standard":
         return training.standard()
     if method == "fgsm":
@@ -127,18 +156,25 @@ def _schedule(method: str, epochs: int) -> training.Schedule:
         return training.switch(
             training.pgd_training(1), training.pgd_training(10), max(1, round(epochs / 3))
         )
-    if kind == "pgd":
-        return training.pgd_training(int(value))
-    if kind == "dynamic":
-        return training.dynamic(float(value), ramp, 10)
-    if kind == "stepped":
-        return training.dynamic(float(value), ramp, 10, least_steps=1)
-    if kind == "normalized":
-        return training.dynamic(float(value), ramp, 10, normalized=True)
-    if set(method) <= {"L", "H"} and len(method) == 2:
+    if len(method) == 2 and set(method) <= {"L", "H"}:
         first, second = (training.pgd_training(1 if c == "L" else 10) for c in method)
         return training.switch(first, second, epochs // 2)
-    raise ValueError(f"unknown method {method!r}")
+    build: dict[str, Callable[[str], training.Schedule]] = {
+        "pgd": lambda text: training.pgd_training(int(text)),
+        "dynamic": lambda text: training.dynamic(float(text), ramp, 10),
+        "stepped": lambda text: training.dynamic(float(text), ramp, 10, least_steps=1),
+        "normalized": lambda text: training.dynamic(float(text), ramp, 10, normalized=True),
+        "gradient-penalty": lambda text: training.gradient_penalty(float(text)),
+    }
+    try:
+        return build[kind](value)
+    except (KeyError, ValueError) as error:
+        why = f": {error}" if kind in build else ""
+        raise ValueError(
+            f"unknown method {method!r}{why}; methods are standard, pgd-10, dynamic-0.5, "
+            "gradient-penalty-1 (with other numbers as well), fgsm, fgsm-rs, curriculum, switch, "
+            "warm-up, warm-up-short, stepped-0.1, normalized-0.1, LH, HL, HH, LL"
+        ) from None
 
 
 # -------------------------------------------------------------------------- the experiments
@@ -433,7 +469,7 @@ def _fit_many(
     where = x.device
     states = [np.random.SeedSequence(seed).generate_state(2) for seed in seeds]  # as fit does
     orders = [torch.Generator().manual_seed(int(state[0])) for state in states]
-    starts = [torch.Generator(where).manual_seed(int(state[1])) for state in states]
+    starts = [torch.Generator().manual_seed(int(state[1])) for state in states]
     schedule, each = setting.schedule(), torch.arange(len(models), device=where)[:, None]
     passes: list[float] = []
     seen: list[list[Any]] = [[] for _ in models]
@@ -478,7 +514,8 @@ def _fit_many(
 def _stackable(job: _Job, setting: Setting) -> bool:
     schedule = setting.schedule()
     plain = setting.network == "mlp" and job.dataset == "digits" and job.precision == "float32"
-    return plain and not any(schedule(epoch).threshold for epoch in range(setting.epochs))
+    inners = [schedule(epoch) for epoch in range(setting.epochs)]
+    return plain and not any(inner.threshold or inner.penalty for inner in inners)
 
 
 def _train_many(job: _Job, setting: Setting, seeds: Sequence[int]) -> list[_Trained]:
@@ -498,7 +535,7 @@ def _in_parts(call: Callable[..., Tensor], *tensors: Tensor, batch: int = 1000) 
 
 
 def _pgd_points(model: nn.Module, x: Tensor, y: Tensor, ball: attacks.Ball, steps: int, seed: int):
-    generator = torch.Generator(x.device).manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # the same draws on every device
     return _in_parts(
         lambda a, b: (
             attacks.pgd(model, a, b, ball, steps=steps, generator=generator, report=False).points
@@ -596,13 +633,29 @@ def _watch_overfitting(
     return look
 
 
-def _autoattack(
+def autoattack(
     model: nn.Module, x: Tensor, y: Tensor, radius: float, count: int, seed: int
 ) -> float | None:
     """Robust accuracy of the first `count` samples under AutoAttack, None if not installed.
 
     The attacks are APGD on the cross-entropy, targeted APGD and Square, as published; FAB is
     left out, which takes longer than the other three together.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Maps (B, channels, rows, columns) to logits; attacked in evaluation mode.
+    x, y : tensors
+        Inputs in [0, 1] and integer labels, on the device of the model.
+    radius : float
+        Of the maximum-norm ball around every input, in grey values.
+    count, seed : int
+        Samples that are attacked, and the seed of the attacks.
+
+    Raises
+    ------
+    RuntimeError
+        If a point that pyautoattack returns lies outside the ball or [0, 1].
     """
     try:
         from pyautoattack import AutoAttack
@@ -663,7 +716,7 @@ def _judge(job: _Job, setting: Setting, seed: int, trained: _Trained) -> dict[st
         ball,
         steps=40,
         restarts=3 if job.name == "methods" else 1,
-        generator=torch.Generator(x.device).manual_seed(seed),
+        generator=torch.Generator().manual_seed(seed),
     )
     row: dict[str, Any] = {
         "setting": setting.name,
@@ -685,7 +738,7 @@ def _judge(job: _Job, setting: Setting, seed: int, trained: _Trained) -> dict[st
         plain = dataclasses.replace(setting, name="", method="", watch=False)
         row["transfer"] = _accuracy(model, _transfer_points(job, plain, seed), test_y)
         if job.autoattack:
-            found = _autoattack(model, test_x, test_y, setting.radius, job.autoattack, seed)
+            found = autoattack(model, test_x, test_y, setting.radius, job.autoattack, seed)
             row["autoattack"] = found
             row["robust_same"] = worst.robust[: job.autoattack].double().mean().item()
         clean = _fosc(model, x, y, x, ball)
@@ -712,12 +765,12 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(_canonical(content)).hexdigest()
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Replace a file as a whole: a reader sees the old one or the new one, nothing between."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
     try:
-        with os.fdopen(handle, "w", encoding="utf8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
@@ -1041,10 +1094,12 @@ def seed_arguments(
     *,
     epochs: tuple[int, str],
     images: tuple[int, str],
+    more: Callable[[argparse.ArgumentParser], object] | None = None,
 ) -> argparse.Namespace:
     """Read the command line of a module whose experiments run seed by seed.
 
-    `epochs` and `images` are the least value and the default, in words, of these two options.
+    `epochs` and `images` are the least value and the default, in words, of these two options;
+    `more` adds options of the module's own to the parser.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
@@ -1061,12 +1116,23 @@ def seed_arguments(
         ("--images", images, "number of samples"),
     ):
         add(name, type=whole_number(least), metavar="N", help=f"{what}; default: {default}")
+    if more is not None:
+        more(parser)
     args = parser.parse_args(argv)
     args.seeds = args.seeds or seed_list(table[args.name][2])
     return args
 
 
-def run_seeds(module: str, args: argparse.Namespace, run: Run, own: Mapping[str, Any]) -> int:
+def run_seeds(
+    module: str,
+    args: argparse.Namespace,
+    run: Run,
+    own: Mapping[str, Any],
+    *,
+    words: Sequence[str] = (),
+    jobs: int = 1,
+    threads: int = 1,
+) -> int:
     """Run an experiment seed by seed and store its rows; finished seeds are kept meanwhile.
 
     Parameters
@@ -1079,6 +1145,11 @@ def run_seeds(module: str, args: argparse.Namespace, run: Run, own: Mapping[str,
         (seed, epochs, images) -> the rows of a seed.
     own : dict
         What the result says of its settings, beside the command, seeds and versions.
+    words : sequence of str
+        The module's own options, as the stored command repeats them.
+    jobs, threads : int
+        Seeds that are run at a time, each in a process of its own (`run` must then be a function
+        that can be sent to one), and threads of torch per process.
 
     Returns
     -------
@@ -1086,7 +1157,8 @@ def run_seeds(module: str, args: argparse.Namespace, run: Run, own: Mapping[str,
         0 when the result is written, 2 if it can't be, 130 after Ctrl-C; then the same command
         goes on.
     """
-    words = [f"python -m {module}", args.name, "--seeds", ",".join(map(str, args.seeds))]
+    words = [f"python -m {module}", args.name, *words]
+    words += ["--seeds", ",".join(map(str, args.seeds))]
     for key in ("epochs", "images"):
         words += [f"--{key} {value}"] if (value := getattr(args, key)) else []
     content = {
@@ -1106,25 +1178,38 @@ def run_seeds(module: str, args: argparse.Namespace, run: Run, own: Mapping[str,
     if partial is None:
         print(f"{args.out} holds this result already")
         return 0
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # networks of this size gain nothing from more
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)  # small networks gain nothing from more than one
+    todo = [seed for seed in args.seeds if not (partial / f"{seed}.json").exists()]
+    tasks = [(run, seed, args.epochs, args.images, partial, threads) for seed in todo]
     try:
-        for seed in tqdm(args.seeds, desc=args.name, unit="seed"):
-            path = partial / f"{seed}.json"
-            if not path.exists():
-                rows = rounded(run(seed, args.epochs, args.images), 8)
-                write(path, json.dumps(rows, allow_nan=False))
+        with (
+            tqdm(total=len(args.seeds), desc=args.name, unit="seed") as bar,
+            _pool(min(jobs, max(1, len(todo)))) as each,
+        ):
+            bar.update(bar.total - len(todo))
+            for done in each(_run_seed, tasks):
+                bar.update(done)
     except KeyboardInterrupt:
         print(f"stopped; finished seeds are kept in {partial}: the same command goes on from them")
         return 130
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     parts = [json.loads((partial / f"{seed}.json").read_text("utf8")) for seed in args.seeds]
     rows = [row for part in parts for row in part]
     store(args.out, {**content, "rows": rows})
     shutil.rmtree(partial)
     print(f"wrote {args.out}: {len(rows)} rows")
     return 0
+
+
+def _run_seed(task: tuple[Run, int, int | None, int | None, Path, int]) -> int:
+    """Run one seed, keep its rows, and say that it was one."""
+    run, seed, epochs, images, partial, threads = task
+    torch.set_num_threads(threads)
+    rows = rounded(run(seed, epochs, images), 8)
+    write(partial / f"{seed}.json", json.dumps(rows, allow_nan=False))
+    return 1
 
 
 def _sizes(images: data.Images, args: argparse.Namespace) -> dict[str, int]:

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from advreg._checks import integer, number
 
-__all__ = ["ACTIVATIONS", "cnn", "mlp", "wide_resnet"]
+__all__ = ["ACTIVATIONS", "cnn", "mlp", "named", "wide_resnet"]
 
 #: Name -> the layer, and the gain of its initialization (see :func:`mlp`).
 ACTIVATIONS: dict[str, tuple[type[nn.Module], float]] = {
@@ -266,6 +268,59 @@ def wide_resnet(
             _draw(layer.weight, "uniform", 1 / math.sqrt(inputs), generator, dtype)
             _draw(layer.bias, "zero", 0.0, generator, dtype)
     return model.to(device, dtype)
+
+
+def named(
+    name: str,
+    classes: int,
+    *,
+    channels: int,
+    size: int,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
+) -> nn.Sequential:
+    """The network of a name, for square images of shape (channels, size, size).
+
+    Parameters
+    ----------
+    name : str
+        "mlp": :func:`mlp` with two hidden layers of 128; "cnn": :func:`cnn`; "wrn-D-K", as
+        "wrn-16-4": :func:`wide_resnet` of depth D and widening K.
+    classes, channels, size : int
+        Number of classes, and shape of the images.
+    generator, device, dtype
+        As in :func:`mlp`.
+    **options
+        Passed on to the function named, as ``init="torch"`` or ``dropout=0.3``.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        Maps (B, channels, size, size) to logits of shape (B, classes).
+
+    Raises
+    ------
+    ValueError
+        If there is no network of that name, or as in the function named.
+    TypeError
+        If the function named has no such option, or `generator` is not a torch.Generator.
+    """
+    options |= {"generator": generator, "device": device, "dtype": dtype}
+    if name == "mlp":
+        inputs = integer(channels, "channels", 1) * integer(size, "size", 1) ** 2
+        return mlp((inputs, 128, 128, classes), **options)
+    if name == "cnn":
+        return cnn(channels, size, classes, **options)
+    found = re.fullmatch(r"wrn-(\d+)-(\d+)", name) if isinstance(name, str) else None
+    if found is None:
+        raise ValueError(
+            f"unknown network {name!r}; accepted are 'mlp', 'cnn' and 'wrn-DEPTH-WIDENING', as "
+            "'wrn-16-4'"
+        )
+    depth, widen = (int(part) for part in found.groups())
+    return wide_resnet(depth, widen, classes, channels=channels, size=size, **options)
 
 
 class _Block(nn.Module):

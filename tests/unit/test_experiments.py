@@ -88,6 +88,33 @@ def test_an_unknown_method_is_refused():
         dataclasses.replace(BASE, method="LM").schedule()
 
 
+@pytest.mark.parametrize(
+    "name", ["", "pgd", "pgd-", "pgd-x", "pgd-1.5", "dynamic-", "dynamic--1", "10", "penalty-1"]
+)
+def test_a_method_without_its_number_is_refused(name):
+    with pytest.raises(ValueError, match=r"unknown method.*methods are standard, pgd-10"):
+        experiments.schedule(name, 10)
+
+
+def test_names_give_the_schedules_that_they_say():
+    inner = experiments.schedule("gradient-penalty-0.5", 10)(3)
+    assert (inner.steps, inner.penalty, inner.random_start) == (0, 0.5, False)
+    assert experiments.schedule("pgd-7", 10)(9) == training.pgd_training(7)(0)
+    assert [experiments.schedule("dynamic-0.6", 12)(j).threshold for j in (0, 5, 10, 11)] == [
+        0.6,
+        0.3,
+        0.0,
+        0.0,
+    ]
+
+
+def test_networks_with_a_penalty_are_not_trained_side_by_side():
+    job = experiments._Job("x", "digits", None, 20, 5, 0, "cpu", "float32", "", 1)
+    for method, together in (("standard", True), ("pgd-2", True), ("gradient-penalty-1", False)):
+        setting = dataclasses.replace(BASE, method=method, network="mlp")
+        assert experiments._stackable(job, setting) is together
+
+
 # --------------------------------------------------------------- several networks at once
 
 
@@ -296,7 +323,7 @@ def test_autoattack_agrees_with_the_exact_robust_accuracy_of_a_linear_model():
     x = 0.3 + 0.4 * torch.rand((60, 1, 4, 4), generator=generator)
     y, radius = model(x).argmax(1), 0.1
     state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
-    found = experiments._autoattack(model, x, y, radius, 50, 0)
+    found = experiments.autoattack(model, x, y, radius, 50, 0)
     assert (np.random.get_state()[1] == state[0]).all()  # noqa: NPY002
     assert (torch.get_rng_state() == state[1]).all()
     w, b = model[1].weight, model[1].bias

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from advreg import data, networks
 from advreg.attacks import Ball, loss_and_gradient, pgd
-from advreg.networks import ACTIVATIONS, cnn, mlp, wide_resnet
+from advreg.networks import ACTIVATIONS, cnn, mlp, named, wide_resnet
 from advreg.training import evaluate, fit, pgd_training, standard
 
 torch.set_num_threads(1)
@@ -174,6 +174,36 @@ def test_a_seed_is_no_generator():
         wide(generator=0)
     with pytest.raises(TypeError, match="dropout must hold real numbers"):
         wide(dropout="half")
+
+
+def test_named_networks_are_those_of_the_functions():
+    options = {"dtype": torch.float64}
+    pairs = [
+        ("mlp", mlp((3 * 8 * 8, 128, 128, 7), generator=seeded(), **options)),
+        ("cnn", cnn(3, 8, 7, generator=seeded(), **options)),
+        ("wrn-16-2", wide_resnet(16, 2, 7, channels=3, size=8, generator=seeded(), **options)),
+    ]
+    for name, expected in pairs:
+        model = named(name, 7, channels=3, size=8, generator=seeded(), **options)
+        assert str(model) == str(expected)
+        assert torch.equal(weights(model), weights(expected))
+        assert model(torch.zeros(2, 3, 8, 8, dtype=torch.float64)).shape == (2, 7)
+
+
+def test_named_passes_options_on_and_refuses():
+    common = {"channels": 1, "size": 8, "generator": seeded()}
+    assert any(isinstance(m, nn.BatchNorm2d) for m in named("cnn", 3, batch_norm=True, **common))
+    model = named("wrn-10-1", 3, dropout=0.3, **common)
+    assert any(isinstance(m, nn.Dropout) for m in model.modules())
+    for name in ("resnet", "wrn-16", "wrn-16-4-2", "wrn--16-4", "WRN-16-4", "", None):
+        with pytest.raises(ValueError, match="'wrn-DEPTH-WIDENING'"):
+            named(name, 3, **common)
+    with pytest.raises(ValueError, match="6 n"):
+        named("wrn-12-1", 3, **common)
+    with pytest.raises(TypeError, match="dropout"):
+        named("mlp", 3, dropout=0.1, **common)
+    with pytest.raises(TypeError, match="must be a torch"):
+        named("mlp", 3, **common | {"generator": 0})
 
 
 # ----------------------------------------------------------------- wide residual networks

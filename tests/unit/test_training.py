@@ -9,6 +9,9 @@ import json
 import math
 import os
 import pickle
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -22,11 +25,13 @@ from advreg.networks import cnn, mlp
 from advreg.training import (
     QUANTILES,
     Inner,
+    crop_and_flip,
     curriculum,
     dynamic,
     evaluate,
     fgsm_training,
     fit,
+    gradient_penalty,
     pgd_training,
     standard,
     switch,
@@ -142,6 +147,35 @@ def test_milestones(epochs, milestones, falls):
     np.testing.assert_allclose(history.lr, expected)
 
 
+@pytest.mark.parametrize(
+    ("nesterov", "annealing"), [(True, "cosine"), (True, "steps"), (False, "cosine")]
+)
+def test_nesterov_and_cosine_written_out(nesterov, annealing):
+    """All samples in one batch, so that their order does not matter; a linear model."""
+    x, y = problem()
+    model = mlp((6, 3), generator=seeded(), dtype=torch.float64)
+    parameters = [p.detach().clone().requires_grad_(True) for p in model.parameters()]
+    velocity = [torch.zeros_like(p) for p in parameters]
+    rates = [0.3] * 4
+    if annealing == "cosine":
+        rates = [0.3, 0.15 * (1 + math.sqrt(0.5)), 0.15, 0.15 * (1 - math.sqrt(0.5))]
+    for lr in rates:
+        logits = torch.tensor(x, dtype=torch.float64) @ parameters[0].T + parameters[1]
+        loss = -torch.log_softmax(logits, 1)[torch.arange(37), torch.tensor(y)].mean()
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for p, v, g in zip(parameters, velocity, gradients, strict=True):
+                v.mul_(0.8).add_(g)
+                p.sub_(lr * (g + 0.8 * v if nesterov else v))
+    history = fit(
+        model, x, y, Ball(0.1), standard(), epochs=4, batch=37, lr=0.3, momentum=0.8,
+        milestones=(), nesterov=nesterov, annealing=annealing, **PLAIN,
+    )  # fmt: skip
+    reference = torch.cat([p.detach().flatten() for p in parameters])
+    torch.testing.assert_close(weights(model), reference, rtol=0, atol=1e-14)
+    np.testing.assert_allclose(history.lr, rates, rtol=1e-14)
+
+
 def test_update_points_are_those_of_the_attack():
     x, y = problem()
     recorder, start = Recorder(network()), network()
@@ -205,6 +239,198 @@ def test_looking_at_fosc_changes_nothing_else():
         assert two.fosc_mean == two.fosc_quantiles == [None] * 3
 
 
+# ---------------------------------------------------------------------------- gradient penalty
+
+
+def penalised_risk(vector, like, x, y, weight, norm):
+    """Mean of loss + weight ||grad||_* by hand: a network of softplus, its gradient written out."""
+    a, b, c, d = (p.numpy() for p in split(vector, like))
+    inner = x @ a.T + b
+    logits = np.logaddexp(0, inner) @ c.T + d
+    losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y]
+    slope = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    slope[np.arange(len(y)), y] -= 1
+    g = (slope @ c / (1 + np.exp(-inner))) @ a
+    dual = {1: np.inf, 2: 2, math.inf: 1}[norm]
+    return np.mean(losses + weight * np.linalg.norm(g, dual, axis=1))
+
+
+def split(vector, like):
+    return [
+        v.reshape(p.shape)
+        for v, p in zip(vector.split([p.numel() for p in like]), like, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("norm", [1, 2, math.inf])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_penalised_update_is_the_gradient_of_the_penalised_risk(norm, scaled):
+    """One step without momentum, against central differences of a formula without autograd."""
+    x, y = problem()
+    x = x.astype(float)
+    model = network(dtype=torch.float64, activation="softplus")
+    before, like = weights(model), [p.detach() for p in model.parameters()]
+    schedule = gradient_penalty(0.7)
+    schedule = warm_up(schedule, 4) if scaled else schedule  # a quarter of the radius
+    history = fit(model, x, y, Ball(0.2, norm), schedule, epochs=1, batch=37, lr=0.5,
+                  momentum=0.0, milestones=(), **PLAIN)  # fmt: skip
+    weight = 0.7 * 0.2 * (0.25 if scaled else 1)
+    step, expected = 1e-6, torch.zeros_like(before)
+    for k in range(len(before)):
+        e = torch.zeros_like(before)
+        e[k] = step
+        ends = [penalised_risk(before + s * e, like, x, y, weight, norm) for s in (1, -1)]
+        expected[k] = (ends[0] - ends[1]) / (2 * step)
+    torch.testing.assert_close((before - weights(model)) / 0.5, expected, rtol=0, atol=1e-8)
+    assert history.loss[0] == pytest.approx(penalised_risk(before, like, x, y, 0, norm), abs=1e-12)
+    assert history.passes == [2.0] and history.inner_passes == [[37]]
+
+
+@pytest.mark.parametrize("norm", [1, 2, math.inf])
+def test_the_penalty_is_the_fosc_of_the_centre_without_the_box(norm):
+    """Seen by a learning rate so small that one step shows the gradient in the scale alone."""
+    x, y = problem()
+    ball = Ball(0.3, norm, low=None, high=None)
+    model = network(dtype=torch.float64, activation="softplus")
+    fosc = fit(network(dtype=torch.float64, activation="softplus"), x, y, ball, standard(),
+               epochs=1, batch=37, monitor_fosc=True, **PLAIN).fosc_mean[0]  # fmt: skip
+    like = [p.detach() for p in model.parameters()]
+    risks = [penalised_risk(weights(model), like, x.astype(float), y, w, norm) for w in (0.3, 0)]
+    assert fosc == pytest.approx(risks[0] - risks[1], rel=1e-9)
+
+
+@pytest.mark.parametrize("norm", [1, 2, math.inf])
+def test_zero_gradients_are_no_trouble_for_the_penalty(norm):
+    """A network whose last layer is 0: every input gradient is 0, and so is the penalty's."""
+    x, y = problem()
+    one, two = network(), network()
+    for model in (one, two):
+        for parameter in (model[-1].weight, model[-1].bias):
+            nn.init.zeros_(parameter)
+    run = PLAIN | {"epochs": 1, "batch": 37}
+    fit(one, x, y, Ball(0.2, norm), gradient_penalty(), **run)
+    fit(two, x, y, Ball(0.2, norm), standard(), **run)
+    assert torch.isfinite(weights(one)).all()
+    torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=1e-7)
+
+
+def test_penalty_at_attacked_points_and_in_bfloat16():
+    x, y = problem()
+    ball = Ball(0.1)
+    both = lambda _: Inner(2, penalty=0.5)  # noqa: E731
+    models = [network() for _ in range(3)]
+    runs = [(both, "float32"), (both, "bfloat16"), (pgd_training(2), "float32")]
+    seen = [
+        fit(m, x, y, ball, schedule, epochs=2, precision=kind, lr=0.05, **PLAIN)
+        for m, (schedule, kind) in zip(models, runs, strict=True)
+    ]
+    assert [h.passes for h in seen] == [[4.0] * 2, [4.0] * 2, [3.0] * 2]
+    np.testing.assert_allclose(seen[1].loss, seen[0].loss, rtol=0.02)
+    assert not torch.equal(weights(models[0]), weights(models[2]))
+    one = fit(network(), x, y, ball, lambda _: Inner(2, penalty=0), epochs=2, lr=0.05, **PLAIN)
+    assert one.loss == seen[2].loss
+
+
+def test_batch_normalization_couples_the_penalty():
+    """What is differentiated is the sum of the batch's losses in training mode."""
+    x, y = problem(9)
+    x64 = torch.tensor(x, dtype=torch.float64)
+
+    def build():
+        model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Softplus(), nn.Linear(4, 3))
+        vector = torch.randn(51, generator=seeded(), dtype=torch.float64)
+        nn.utils.vector_to_parameters(vector, model.double().parameters())
+        return model
+
+    model, reference = build(), build()
+    fit(model, x, y, Ball(0.2, 2), gradient_penalty(), epochs=1, batch=9, lr=1.0, momentum=0.0,
+        milestones=(), **PLAIN)  # fmt: skip
+    reference.train()
+    z = x64.requires_grad_(True)
+    losses = F.cross_entropy(reference(z), torch.tensor(y), reduction="none")
+    (g,) = torch.autograd.grad(losses.sum(), z, create_graph=True)
+    (losses + 0.2 * g.square().sum(1).sqrt()).mean().backward()
+    expected = torch.cat([(p - p.grad).detach().flatten() for p in reference.parameters()])
+    got = torch.cat([p.detach().flatten() for p in model.parameters()])
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+
+# -------------------------------------------------------------------------------- augmentation
+
+
+def numbered(n=40, channels=2, height=5, width=7):
+    """Images whose entries are all different, and none is 0."""
+    count = n * channels * height * width
+    return torch.arange(1, count + 1, dtype=torch.float64).reshape(n, channels, height, width)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("pad", [0, 2])
+def test_crop_and_flip_cuts_windows(pad, flip):
+    """Every result is one of the windows of its own image, and all of them occur."""
+    images = numbered(400)
+    results = crop_and_flip(pad, flip)(images, seeded())
+    seen = set()
+    for image, result in zip(images.numpy(), results.numpy(), strict=True):
+        padded = np.pad(image, ((0, 0), (pad, pad), (pad, pad)))
+        found = [
+            (i, j, mirrored)
+            for i in range(2 * pad + 1)
+            for j in range(2 * pad + 1)
+            for mirrored in (False, True)
+            if np.array_equal(
+                padded[:, i : i + 5, j : j + 7][:, :, :: -1 if mirrored else 1], result
+            )
+        ]
+        assert len(found) == 1
+        seen |= set(found)
+    assert len(seen) == (2 * pad + 1) ** 2 * (1 + flip)
+    assert results.dtype == images.dtype and results.shape == images.shape
+    if not pad and not flip:
+        assert torch.equal(results, images)
+
+
+def test_crop_and_flip_mirrors_half_and_refuses():
+    images = numbered(1000)
+    mirrored = (crop_and_flip(0)(images, seeded()) != images).flatten(1).any(1).double().mean()
+    assert abs(mirrored - 0.5) < 4 * 0.5 / math.sqrt(1000)
+    with pytest.raises(ValueError, match="images of shape"):
+        crop_and_flip()(torch.zeros(3, 6), seeded())
+    with pytest.raises(ValueError, match="pad must"):
+        crop_and_flip(-1)
+    again = pickle.loads(pickle.dumps(crop_and_flip(1, False)))
+    assert again == crop_and_flip(1, False) and repr(again) == repr(crop_and_flip(1, False))
+
+
+def test_augmentation_draws_from_a_generator_of_its_own():
+    """Drawing and changing nothing leaves order and random starts as they are."""
+    x, y = problem()
+
+    def idle(points, generator):
+        torch.rand(99, generator=generator)
+        return points
+
+    one, two = network(), network()
+    a = fit(one, x, y, Ball(0.1), pgd_training(2), epochs=2, batch=10, augment=idle, **PLAIN)
+    b = fit(two, x, y, Ball(0.1), pgd_training(2), epochs=2, batch=10, **PLAIN)
+    assert torch.equal(weights(one), weights(two)) and a == b
+
+
+def test_augmented_inputs_are_the_centres_of_the_attack():
+    x, y = problem()
+    recorder, centres = Recorder(network()), []
+
+    def shift(points, generator):
+        centres.append(points * 0.5 + 0.25 * torch.rand(points.shape, generator=generator))
+        return centres[-1]
+
+    fit(recorder, x, y, Ball(0.01), pgd_training(3), epochs=2, batch=20, augment=shift, **PLAIN)
+    assert len(centres) == 4
+    assert not torch.equal(centres[0].sort(0).values, centres[2].sort(0).values)
+    for points, centre in zip(recorder.points, centres, strict=True):
+        assert 0.005 < (points - centre).abs().max() < 0.01 + 1e-6
+
+
 # --------------------------------------------------------------------------------- schedules
 
 
@@ -230,6 +456,8 @@ def test_schedules_by_value():
     warmed = warm_up(pgd_training(2), 4)
     assert [warmed(j).radius_scale for j in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     assert warm_up(warmed, 2)(0).radius_scale == 0.125
+    assert gradient_penalty(0.3)(5) == Inner(0, random_start=False, penalty=0.3)
+    assert gradient_penalty()(0).penalty == 1.0 and standard()(0).penalty == 0.0
 
 
 def test_schedules_travel_to_other_processes():
@@ -397,6 +625,10 @@ def dropout_network(seed=0):
     return model
 
 
+def noisy(points, generator):
+    return points + 0.1 * (torch.rand(points.shape, generator=generator) - points)
+
+
 def train(model, path=None, stop=None, **changes):
     x, y = problem()
 
@@ -410,7 +642,14 @@ def train(model, path=None, stop=None, **changes):
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-@pytest.mark.parametrize("changes", [{}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"precision": "bfloat16"},
+        {"augment": noisy, "nesterov": True, "annealing": "cosine", "schedule": gradient_penalty()},
+    ],
+)
 def test_resumed_bit_for_bit(tmp_path, fresh, changes):
     path = tmp_path / "run.pt"
     torch.manual_seed(0)
@@ -469,6 +708,8 @@ def test_interrupted_in_the_midst_of_an_epoch(tmp_path):
         ({"schedule": dynamic(0.21, 5, 4)}, "schedule"),
         ({"precision": "bfloat16"}, "precision"),
         ({"monitor_fosc": False}, "monitor_fosc"),
+        ({"annealing": "cosine"}, "annealing"),
+        ({"augment": noisy, "nesterov": True}, "augment, nesterov"),
     ],
 )
 def test_other_settings_are_refused(tmp_path, changes, keys):
@@ -557,6 +798,54 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+FULL = """
+    import os, pathlib, resource, sys, torch
+    sys.path.insert(0, sys.argv[1])
+    from test_training import train, dropout_network, weights
+
+    path = pathlib.Path(sys.argv[2]) / "run.pt"
+    torch.manual_seed(0)
+    straight = dropout_network()
+    train(straight)
+    torch.manual_seed(0)
+    model = dropout_network()
+    try:
+        train(model, path, stop=2)
+    except KeyboardInterrupt:
+        pass
+    before = path.read_bytes()
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, most))
+    try:
+        train(model, path)
+    except OSError as error:
+        print(type(error).__name__, error)
+    assert path.read_bytes() == before and os.listdir(path.parent) == ["run.pt"]
+    try:
+        train(model, path.with_name("other.pt"))
+    except OSError as error:
+        print(error)
+    assert os.listdir(path.parent) == ["run.pt"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    train(model, path)
+    print(torch.equal(weights(model), weights(straight)))
+"""
+
+
+def test_no_room_for_the_checkpoint(tmp_path):
+    """Files may not grow beyond half a checkpoint: what the system then says is a real error."""
+    pytest.importorskip("resource")
+    folder = os.path.dirname(__file__)
+    command = [sys.executable, "-c", textwrap.dedent(FULL), folder, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    first, second, same = done.stdout.splitlines()
+    assert f"{tmp_path / 'run.pt'} cannot be written" in first and "Errno" in first
+    assert "once there is room, the same call goes on from epoch 2" in first
+    assert "other.pt" in second and "training has not begun" in second
+    assert same == "True"
+
+
 def test_a_monitor_must_return_what_json_holds():
     x, y = problem()
     with pytest.raises(TypeError, match="JSON"):
@@ -579,6 +868,81 @@ def test_bfloat16(build):
     np.testing.assert_allclose(low.fosc_mean, full.fosc_mean, rtol=0.3, atol=2e-3)
 
 
+IMAGES = {"epochs": 2, "batch": 20, "lr": 0.02} | PLAIN
+
+
+def images_and_network(seed=0):
+    x, y = problem(d=64)
+    return cnn(1, 8, 3, width=4, batch_norm=True, generator=seeded(seed)), x.reshape(37, 1, 8, 8), y
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("schedule", [pgd_training(2), gradient_penalty()])
+def test_channels_last_is_the_same_in_another_order(tmp_path, precision, schedule):
+    (one, x, y), (two, *_), (three, *_) = (images_and_network() for _ in range(3))
+    run = IMAGES | {"precision": precision}
+    formats = []
+
+    def monitor(epoch, model):
+        formats.append(model[0].weight.is_contiguous(memory_format=torch.channels_last))
+        formats.append(model[3].weight.is_contiguous(memory_format=torch.channels_last))
+        if len(formats) == 4 and not (tmp_path / "stopped").exists():
+            (tmp_path / "stopped").touch()
+            raise KeyboardInterrupt
+
+    a = fit(one, x, y, Ball(0.05), schedule, **run)
+    path = tmp_path / "run.pt"
+    kept = run | {"channels_last": True, "monitor": monitor}
+    with pytest.raises(KeyboardInterrupt):
+        fit(two, x, y, Ball(0.05), schedule, checkpoint=path, **kept)
+    assert all(p.is_contiguous() for p in two.parameters())
+    b = fit(two, x, y, Ball(0.05), schedule, checkpoint=path, **kept)
+    c = fit(three, x, y, Ball(0.05), schedule, **kept)
+    assert all(formats) and torch.equal(weights(two), weights(three)) and b == c
+    tol = 1e-4 if precision == "float32" else 0.05
+    np.testing.assert_allclose(a.loss, b.loss, rtol=tol)
+    assert all(p.is_contiguous() for p in two.parameters())
+    with pytest.raises(ValueError, match="format for images"):
+        fit(network(), *problem(), Ball(0.1), standard(), epochs=1, channels_last=True, **PLAIN)
+
+
+def compiler():
+    try:
+        from torch._inductor import cpp_builder
+
+        return bool(cpp_builder.get_cpp_compiler())
+    except Exception:
+        return False
+
+
+@pytest.mark.skipif(not compiler(), reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_is_the_same_up_to_rounding():
+    """About 10 seconds the first time, on two graphs: attack and update."""
+    x, y = problem()
+    one, two = network(), network()
+    before = torch.get_rng_state()
+    run = PLAIN | {"epochs": 2, "batch": 37}
+    a = fit(one, x, y, Ball(0.05), pgd_training(2), compiled=True, **run)
+    b = fit(two, x, y, Ball(0.05), pgd_training(2), **run)
+    torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=1e-5)
+    assert a.passes == b.passes and torch.equal(torch.get_rng_state(), before)
+    assert list(one.state_dict()) == list(two.state_dict())
+    fit(one, x, y, Ball(0.05), gradient_penalty(), compiled=True, **run)
+    fit(two, x, y, Ball(0.05), gradient_penalty(), **run)
+    torch.testing.assert_close(weights(one), weights(two), rtol=0, atol=1e-5)
+
+
+def test_without_a_compiler_the_error_says_so(monkeypatch):
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("/no/such/compiler",))
+    monkeypatch.setattr(config, "fx_graph_cache", False)
+    torch.compiler.reset()
+    with pytest.raises(RuntimeError, match="compiled=False"):
+        fit(network(), *problem(), Ball(0.1), standard(), epochs=1, compiled=True, **PLAIN)
+    torch.compiler.reset()
+
+
 def test_history_is_json():
     x, y = problem()
     history = fit(network(), x, y, Ball(0.1), dynamic(np.float64(0.1), 2), epochs=2,
@@ -596,8 +960,10 @@ def test_progress_bar(monkeypatch, capsys, static, shown):
         monkeypatch.setenv("ADVREG_STATIC", static)
     x, y = problem()
     for progress in (True, False):
-        fit(network(), x, y, Ball(0.1), standard(), epochs=2, device="cpu", progress=progress)
-        assert ("training" in capsys.readouterr().err) == (shown and progress)
+        run = {"epochs": 2, "batch": 10, "device": "cpu", "progress": progress}
+        fit(network(), x, y, Ball(0.1), standard(), **run)
+        text = capsys.readouterr().err
+        assert ("training" in text) == ("/8 " in text) == (shown and progress)  # 8 batches in all
 
 
 def test_evaluate():
@@ -631,6 +997,9 @@ def test_evaluate():
         ({"milestones": (1.0,)}, "milestones"),
         ({"milestones": (0,)}, "milestones"),
         ({"precision": "float16"}, "bfloat16"),
+        ({"annealing": "linear"}, "steps, cosine"),
+        ({"nesterov": True, "momentum": 0.0}, "momentum above 0"),
+        ({"augment": lambda points, generator: points[:3]}, "augment must return"),
         ({"device": "tpu"}, "cuda"),
         ({"y": np.full(37, 3)}, "0, ..., 2"),
         ({"y": np.full(37, -1)}, "0, ..., 2"),
@@ -659,6 +1028,7 @@ def test_refused(changes, message):
         ({"y": np.zeros(37)}, "integers"),
         ({"x": np.zeros((37, 6), complex)}, "real"),
         ({"schedule": 7}, "schedule"),
+        ({"augment": 7}, "augment"),
         ({"schedule": lambda epoch: epoch}, "Inner"),
     ],
 )
@@ -678,6 +1048,8 @@ def test_refused_by_type(changes, message):
         lambda: Inner(1, threshold=-0.1),
         lambda: Inner(1, threshold=math.nan),
         lambda: Inner(1, radius_scale=-1),
+        lambda: Inner(1, penalty=-1),
+        lambda: gradient_penalty(math.inf),
         lambda: dynamic(-0.1, 5),
         lambda: dynamic(0.1, 0),
         lambda: curriculum(5, 0),
