@@ -14,7 +14,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 
-.PHONY: help setup book test site-test check claims bench serve lab clean
+.PHONY: help setup book test site-test check claims bench gpu serve lab clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make lab     open JupyterLab in the same environment'
 	@echo 'make claims  run the witness of every claim and print the ledger with its margins'
 	@echo 'make bench   time what readers wait for, as ratios to other libraries'
+	@echo 'make gpu     run every page that uses torch on a CUDA device and compare what it prints'
 	@echo 'make site-test  open every built page in a headless browser and check it'
 	@echo 'make clean   remove what was built (not the environment)'
 
@@ -74,6 +75,9 @@ bench: $(STAMP)
 	# torchattacks asks for a torchvision that it never imports
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -c constraints.txt torchattacks
 	$(BIN)/python -m pytest benchmarks -q -p no:cacheprovider
+
+gpu: $(STAMP)
+	$(BIN)/python tools/on_device.py --device cuda
 
 serve: $(SITE)
 	@echo 'http://127.0.0.1:8000 (stop with Ctrl-C)'

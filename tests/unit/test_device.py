@@ -18,6 +18,7 @@ def test_environment_overrides_and_argument_wins(monkeypatch):
 
 def test_default_is_cuda_where_present(monkeypatch):
     monkeypatch.delenv("ADVREG_DEVICE", raising=False)
+    monkeypatch.setattr(device, "_settled", True)  # leaves torch's precision as it is
     for present, name in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda p=present: p)
         monkeypatch.setattr(torch.cuda, "device_count", lambda p=present: int(p))
@@ -34,6 +35,37 @@ def test_cuda_that_is_absent_is_an_error_and_no_fallback(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(RuntimeError, match="finds 1 CUDA devices"):
         device.choose("cuda:1")
+
+
+def test_the_first_choice_of_cuda_makes_float32_exact_and_later_settings_stand():
+    """In a process of its own; read through both of torch's interfaces, which must agree."""
+    import subprocess
+    import sys
+
+    code = """
+import warnings
+warnings.simplefilter("error")
+import torch
+from advreg import device
+conv, matmul, cudnn = torch.backends.cudnn.conv, torch.backends.cuda.matmul, torch.backends.cudnn
+torch.cuda.device_count = lambda: 1
+matmul.allow_tf32 = cudnn.benchmark = True
+assert cudnn.allow_tf32 and not cudnn.deterministic  # torch's default, and what is wrong with it
+assert device.choose("cpu").type == "cpu" and matmul.allow_tf32  # the CPU touches nothing
+assert device.choose("cuda").type == "cuda"
+assert not matmul.allow_tf32 and not cudnn.allow_tf32
+assert {p.fp32_precision for p in (conv, cudnn.rnn, matmul)} == {"ieee"}
+assert torch.get_float32_matmul_precision() == "highest"
+assert cudnn.deterministic and not cudnn.benchmark
+conv.fp32_precision = "tf32"
+device.choose("cuda:0")
+assert conv.fp32_precision == "tf32"  # asked for after the choice
+device.exact_float32(deterministic=False)
+assert conv.fp32_precision == "ieee" and not cudnn.deterministic
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
 
 
 def test_seeds_repeat():
