@@ -461,7 +461,7 @@ def test_what_is_handed_out_passes_nbval(tmp_path):
     assert done.returncode == 0 and f"{cells} passed" in done.stdout, done.stdout[-2000:]
 
 
-@pytest.mark.parametrize(("name", "hours"), [("midterm", 3), ("capstone", 7)])
+@pytest.mark.parametrize(("name", "hours"), [("midterm", 3), ("capstone", 8)])
 def test_the_lists_are_as_long_as_they_say(name, hours):
     the_set = real(name)
     assert abs(the_set.minutes - 60 * hours) <= 20
