@@ -327,7 +327,7 @@ def _generator(seed: int) -> torch.Generator:
 
 
 def _robust(job: Job, model: nn.Module, parts: Images, seed: int) -> attacks.Evaluation:
-    """The strongest of eight attacks with 20 steps each, on the test images that are looked at."""
+    """Four attacks of 20 long and 20 short steps each, on the test images that are looked at."""
     return attacks.worst_of(
         model,
         parts.test_x,
