@@ -1,5 +1,7 @@
 r"""Adversarial training of a wide residual network: one documented command per configuration.
 
+::
+
     python -m advreg.scale train --data cifar10 --folder DIR --network wrn-16-4 \
         --method pgd-10 --precision bfloat16 --channels-last --out pgd.json
     torchrun --nproc-per-node 8 -m advreg.scale train ...        the same on eight GPUs
@@ -121,7 +123,7 @@ class Recipe:
     network : str
         A name that :func:`advreg.networks.named` knows; looked up by :meth:`build`.
     method : str
-        A name that :func:`schedule` knows.
+        A name that :func:`advreg.experiments.schedule` knows.
     batch : int
         Samples per step, those of all processes together.
     lr, momentum, nesterov, weight_decay, annealing, milestones, decay

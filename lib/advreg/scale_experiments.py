@@ -628,8 +628,8 @@ def swap_row(
     -------
     dict
         "actual": mean gap found, nats.  "lower" and "upper", per rung, as multiples of it; the
-        same with the prefixes "features_" for the adversary of the last layer that has the same
-        mean gap, and "linear_" for the linear model, as multiples of its own.  "again": mean gaps
+        same with the prefixes ``features_`` for the adversary of the last layer that has the same
+        mean gap, and ``linear_`` for the linear model, as multiples of its own.  "again": mean gaps
         of the stronger attack at the two laws of rung `LOOK_AGAIN`, as multiples of "actual".
         "statistics": numbers of statistics; "slack": the largest of the network's programs;
         "clean", "robust": accuracies (robust: against the attack found).
