@@ -25,7 +25,7 @@ help:
 	@echo 'make lab     open JupyterLab in the same environment'
 	@echo 'make claims  run the witness of every claim and print the ledger with its margins'
 	@echo 'make bench   time what readers wait for, as ratios to other libraries'
-	@echo 'make gpu     run every page that uses torch on a CUDA device and compare what it prints'
+	@echo 'make gpu     run the pages that use torch with CUDA chosen and compare what they print'
 	@echo 'make site-test  open every built page in a headless browser and check it'
 	@echo 'make clean   remove what was built (not the environment)'
 
